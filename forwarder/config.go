@@ -1,0 +1,130 @@
+package forwarder
+
+import (
+	"net/netip"
+	"time"
+
+	"naru/sched"
+)
+
+// Mode is how packets of a service reach its backends.
+type Mode uint8
+
+// The modes. Only FullNAT forwards so far; the others have their place in every switch.
+const (
+	FullNAT Mode = iota // source and destination are rewritten, replies come back through naru
+	NAT                 // the destination is rewritten, replies are routed back through naru
+	L2DSR               // the destination MAC is rewritten, the backend answers the client itself
+	L3DSR               // the packet travels routed or in a tunnel, the backend answers the client itself
+)
+
+// Reject says what a packet gets that nobody serves.
+type Reject uint8
+
+// The answers to an unserved packet.
+const (
+	RejectRST  Reject = iota // RST for TCP, port unreachable for everything else
+	RejectICMP               // port unreachable for everything
+	RejectDrop               // nothing
+)
+
+// Midstream says what a TCP segment gets that is no SYN and belongs to no connection.
+type Midstream uint8
+
+// The answers to a midstream segment.
+const (
+	MidstreamReject Midstream = iota // a RST
+	MidstreamDrop                    // nothing
+	MidstreamPickup                  // a connection is made as if it had been seen from its start
+)
+
+// Timeouts are the idle times after which a connection ends, by its state.
+type Timeouts struct {
+	TCPSyn, TCPEstablished, TCPClosing time.Duration
+	UDP, UDPUnreplied                  time.Duration
+	ICMP                               time.Duration
+}
+
+// PortRange is an inclusive range of ports; the zero value is no range, {0, 65535} is "any".
+type PortRange struct{ Lo, Hi uint16 }
+
+// Contains reports whether p lies in the range.
+func (r PortRange) Contains(p uint16) bool { return r.Lo <= p && p <= r.Hi }
+
+// Config is what the director knows and the engine needs: the configuration, and the state of this host's interfaces,
+// routes and neighbours. Compile turns it into a Snapshot.
+type Config struct {
+	Legs      []Leg // the index is wire.Frame.Leg
+	VIPs      []VIP // every VIP of a service must be listed
+	Services  []Service
+	Routes    []Route
+	Neighbors []Neighbor
+}
+
+// Leg is one interface of the balancer.
+type Leg struct {
+	Name     string
+	MAC      [6]byte
+	MTU      int            // bytes of an IP packet
+	Addrs    []netip.Prefix // the kernel's own addresses on the interface, with their prefix length
+	Client   bool           // clients are reached by it: VIPs are answered for and announced on it
+	Backend  bool           // backends are reached by it: local addresses are answered for on it
+}
+
+// VIP is an address that services have.
+type VIP struct {
+	Addr   netip.Addr
+	Shared bool   // owner: shared: only the services' ports are ours
+	Reject Reject // for ports without a service
+}
+
+// Service is a VIP, a protocol and ports, and the backends behind them.
+type Service struct {
+	Name      string
+	VIP       netip.Addr
+	Proto     uint8 // wire.ProtoTCP or wire.ProtoUDP
+	Ports     []PortRange
+	Mode      Mode
+	Scheduler sched.Kind
+	Backends  []Backend
+
+	// Full NAT.
+	Locals         []Local
+	SourcePorts    PortRange
+	KeepClientPort bool
+	PortRest       time.Duration
+
+	Timeouts  Timeouts
+	Reject    Reject // no backend, no port, midstream reject
+	Midstream Midstream
+}
+
+// Local is a source address that full NAT uses towards backends.
+type Local struct {
+	Addr netip.Addr
+	// Kernel says that this host's kernel holds the address: it answers ARP for it and owns its other ports.
+	Kernel bool
+}
+
+// Backend is one server of a service. Connections follow the name.
+type Backend struct {
+	Name   string
+	Addr   netip.Addr
+	Port   uint16 // 0: the client's destination port is kept
+	Weight uint32 // 0 drains
+}
+
+// Route is one entry of the routing table. The longest prefix wins, among equals the first.
+type Route struct {
+	Prefix  netip.Prefix
+	Leg     int        // index into Config.Legs; -1: this route leads nowhere we can send
+	Gateway netip.Addr // the zero Addr: on-link
+}
+
+// Neighbor is one entry of the kernel's neighbour table or a static one.
+type Neighbor struct {
+	Leg    int
+	Addr   netip.Addr
+	MAC    [6]byte
+	Static bool // never asked for again
+}

@@ -1,0 +1,87 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is a validated configuration with every default filled in. Load makes it; nobody changes it.
+type Config struct {
+	File       string // as given on the command line; "-" for standard input
+	Node       Node
+	Interfaces []Interface
+	Fence      string // "nft" or "none"
+	Admin      Admin
+	VIPs       []VIP // every VIP of a service, listed or not, in order of first appearance
+	Neighbors  []Neighbor
+	Services   []Service
+}
+
+// Node is the machine and the size of what naru keeps.
+type Node struct {
+	Name        string
+	Workers     int // 0: auto
+	Connections int // capacity of the connection tables, over all workers
+}
+
+// Interface is one leg.
+type Interface struct {
+	Name string
+	Side string // "client", "backend" or "both"
+}
+
+// Admin is the socket for commands.
+type Admin struct{ Socket string }
+
+// VIP is an address and who owns it.
+type VIP struct {
+	Address netip.Addr
+	Owner   string // "naru" or "shared"
+	Reject  string // for ports without a service: "rst", "icmp" or "drop"
+}
+
+// Neighbor is a static next hop.
+type Neighbor struct {
+	Address   netip.Addr
+	MAC       [6]byte
+	Interface string
+}
+
+// Ports is an inclusive range; "any" is 1-65535.
+type Ports struct{ Lo, Hi uint16 }
+
+// Service is one load-balanced service.
+type Service struct {
+	Name      string
+	VIP       netip.Addr
+	Protocol  string // "tcp" or "udp"
+	Ports     []Ports
+	Mode      string // "fullnat", "nat", "l2dsr", "l3dsr"
+	Scheduler string // the short name
+	NAT       NAT
+	Timeouts  Timeouts
+	Reject    string // "rst", "icmp" or "drop"
+	Midstream string // "reject", "drop" or "pickup"
+	Backends  []Backend
+}
+
+// NAT are the keys of full NAT.
+type NAT struct {
+	SourcePool     []netip.Addr
+	SourcePorts    Ports
+	KeepClientPort bool
+	PortRest       time.Duration
+}
+
+// Timeouts are the idle times by state.
+type Timeouts struct {
+	TCPSyn, TCPEstablished, TCPClosing, UDP, UDPUnreplied, ICMP time.Duration
+}
+
+// Backend is one server of a service.
+type Backend struct {
+	Name    string
+	Address netip.Addr
+	Port    uint16 // 0: the client's destination port
+	Weight  int
+}
