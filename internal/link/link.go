@@ -15,6 +15,10 @@ import (
 // ErrClosed is what calls on a closed device return.
 var ErrClosed = errors.New("link: device closed")
 
+// ErrGone is what Recv and Send wrap when the interface below the device has been removed or moved to another network
+// namespace; it does not come back. An interface that is merely down is no error: Recv returns 0 until it is up again.
+var ErrGone = errors.New("link: interface is gone")
+
 // A Device is one attachment to an Ethernet segment. One goroutine uses it at a time; only Close and Stats may be
 // called from another.
 type Device interface {
@@ -53,19 +57,24 @@ type Stats struct {
 	TxFrames, TxBytes uint64
 	// RxMissed counts frames that the kernel dropped before us because we did not keep up (tp_drops).
 	RxMissed uint64
-	// RxTruncated counts frames that did not fit a buffer and were thrown away.
+	// RxTruncated counts frames that were thrown away because they did not fit a buffer or because the kernel had no
+	// words for their offload state.
 	RxTruncated uint64
-	// TxDropped counts frames that could not be sent: queue full (ENOBUFS), too long (EMSGSIZE), interface down.
+	// TxDropped counts frames that could not be sent: queue full (ENOBUFS), too long (EMSGSIZE), interface down,
+	// offload metadata that makes no sense (EINVAL).
 	TxDropped uint64
 }
 
 // A Set is what one worker owns: a device a leg and the way to wait for any of them.
 type Set struct {
 	Devices []Device
-	// Wait returns when a frame may have arrived on any device, when Wake was called or after timeout.
+	// Wait returns when a frame may have arrived on any device, when Wake was called (also before) or after timeout;
+	// a negative timeout never ends. One goroutine waits at a time. After Close it returns ErrClosed.
 	Wait func(timeout time.Duration) error
 	// Wake ends a Wait from another goroutine.
 	Wake func()
+	// Close ends a Wait, closes the devices and gives back what Wait needs. It may be called from another goroutine.
+	Close func() error
 }
 
 // SolicitedNode returns the multicast MAC address of the solicited-node group of an IPv6 address (RFC 4291 2.7.1,
