@@ -63,12 +63,12 @@ type Config struct {
 
 // Leg is one interface of the balancer.
 type Leg struct {
-	Name     string
-	MAC      [6]byte
-	MTU      int            // bytes of an IP packet
-	Addrs    []netip.Prefix // the kernel's own addresses on the interface, with their prefix length
-	Client   bool           // clients are reached by it: VIPs are answered for and announced on it
-	Backend  bool           // backends are reached by it: local addresses are answered for on it
+	Name    string
+	MAC     [6]byte
+	MTU     int            // bytes of an IP packet
+	Addrs   []netip.Prefix // the kernel's own addresses on the interface, with their prefix length
+	Client  bool           // clients are reached by it: VIPs are answered for and announced on it
+	Backend bool           // backends are reached by it: local addresses are answered for on it
 }
 
 // VIP is an address that services have.

@@ -1,0 +1,102 @@
+package conntrack
+
+import (
+	"encoding/binary"
+	"math/bits"
+
+	"naru/internal/wire"
+)
+
+// The index is open addressing with linear probing. A word holds 32 bits of the hash, whose low ones are the home slot,
+// and the entry's id with the direction of the key, plus one; zero is empty. So a removal can move words back without
+// looking at entries, and a lookup rarely looks at a wrong one.
+
+// maxProbe bounds an insert. At the load of 3/4 a run this long does not happen by chance.
+const maxProbe = 512
+
+// Hash returns the keyed hash of a flow: products of 64 by 64 bits folded, over the table's secret.
+func (t *Table) Hash(f *wire.Flow) uint64 {
+	le := binary.LittleEndian
+	ports := uint64(f.SrcPort)<<48 | uint64(f.DstPort)<<32 | uint64(f.Proto)
+	a := mix(le.Uint64(f.Src[8:])^t.key[0], le.Uint64(f.Dst[8:])^t.key[1])
+	b := mix(le.Uint64(f.Src[:])^t.key[2]^ports, le.Uint64(f.Dst[:])^t.key[3])
+	return mix(a^t.key[1]^ports, b^t.key[0])
+}
+
+func mix(a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a, b)
+	return hi ^ lo
+}
+
+// Touch loads the index word of a hash and the entry that it probably names, so that a batch waits for memory once
+// instead of once a packet. The result means nothing; using it keeps the loads.
+func (t *Table) Touch(hash uint64) uint32 {
+	tag := uint32(hash >> 32)
+	s := t.index[tag&t.mask]
+	if uint32(s>>32) != tag {
+		return 0
+	}
+	c := &t.conns[(uint32(s)-1)>>1]
+	return c.deadline + c.NextHopGen
+}
+
+// TouchIndex loads the index word of a hash.
+func (t *Table) TouchIndex(hash uint64) uint64 { return t.index[uint32(hash>>32)&t.mask] }
+
+// Lookup finds the connection of a flow and the direction in which the flow is its key. An entry whose idle time is over
+// is still found; Expired tells.
+func (t *Table) Lookup(f *wire.Flow, hash uint64) (ID, Dir) {
+	tag := uint32(hash >> 32)
+	for i := tag & t.mask; ; i = (i + 1) & t.mask {
+		s := t.index[i]
+		if s == 0 {
+			return None, Original
+		}
+		if uint32(s>>32) != tag {
+			continue
+		}
+		ref := uint32(s) - 1
+		c := &t.conns[ref>>1]
+		if d := Dir(ref & 1); c.matches(t.paths.at(c.Path), f, d) {
+			return ID(ref >> 1), d
+		}
+	}
+}
+
+func (t *Table) put(hash uint64, ref uint32) bool {
+	tag := uint32(hash >> 32)
+	i := tag & t.mask
+	for range maxProbe {
+		if t.index[i] == 0 {
+			t.index[i] = uint64(tag)<<32 | uint64(ref+1)
+			return true
+		}
+		i = (i + 1) & t.mask
+	}
+	return false
+}
+
+// cut takes a key out and closes the gap, so that no probe ends too early.
+func (t *Table) cut(hash uint64, ref uint32) {
+	tag := uint32(hash >> 32)
+	word := uint64(tag)<<32 | uint64(ref+1)
+	i := tag & t.mask
+	for t.index[i] != word {
+		if t.index[i] == 0 {
+			return
+		}
+		i = (i + 1) & t.mask
+	}
+	for j := (i + 1) & t.mask; ; j = (j + 1) & t.mask {
+		s := t.index[j]
+		if s == 0 {
+			break
+		}
+		// A word may move back to the gap unless its home lies behind it.
+		if home := uint32(s>>32) & t.mask; (j-home)&t.mask >= (j-i)&t.mask {
+			t.index[i] = s
+			i = j
+		}
+	}
+	t.index[i] = 0
+}

@@ -1,0 +1,204 @@
+package conntrack
+
+import (
+	"time"
+
+	"naru/internal/wire"
+)
+
+// State is where a connection is in its life.
+type State uint8
+
+// The states.
+const (
+	Free           State = iota // no connection
+	TCPSyn                      // a SYN was seen, the handshake is not over
+	TCPEstablished              // the handshake is over, or the connection was picked up
+	TCPClosing                  // at least one side has sent its FIN
+	TCPClosed                   // both FINs are acknowledged, or an RST ended it
+	UDPUnreplied                // packets of the client only
+	UDPAssured                  // the backend has answered
+)
+
+var stateNames = [...]string{"free", "syn", "established", "closing", "closed", "unreplied", "assured"}
+
+// String returns the state in one word.
+func (s State) String() string { return stateNames[s] }
+
+// ClosedLinger is how long a closed connection is kept for late packets (our choice: a retransmitted FIN and its
+// acknowledgement still find their way; RFC 9293's two maximum segment lifetimes are cut to 30 s each).
+const ClosedLinger = 60 * time.Second
+
+const (
+	timeoutTCPSyn = iota
+	timeoutTCPEstablished
+	timeoutTCPClosing
+	timeoutTCPClosed
+	timeoutUDP
+	timeoutUDPUnreplied
+	numTimeouts
+)
+
+// timeout returns which idle time holds in the connection's state. A half-closed connection may be idle for as long as an
+// established one: the side that is still open decides.
+func (c *Conn) timeout() int {
+	switch c.State {
+	case TCPSyn:
+		return timeoutTCPSyn
+	case TCPEstablished:
+		return timeoutTCPEstablished
+	case TCPClosing:
+		if c.Flags&(finOriginal|finReply) == finOriginal|finReply {
+			return timeoutTCPClosing
+		}
+		return timeoutTCPEstablished
+	case TCPClosed:
+		return timeoutTCPClosed
+	case UDPAssured:
+		return timeoutUDP
+	default:
+		return timeoutUDPUnreplied
+	}
+}
+
+// Begin prepares the state of a connection whose first packet, from the client, is p.
+func (c *Conn) Begin(p *wire.Packet) {
+	if p.Proto != wire.ProtoTCP {
+		c.State = UDPUnreplied
+		return
+	}
+	seq, ack := p.Seq()
+	c.end = [2]uint32{seqEnd(p, seq), ack}
+	c.ack = [2]uint32{ack, seq}
+	if c.State = TCPEstablished; p.TCPFlags&wire.SYN != 0 {
+		c.State = TCPSyn
+	}
+}
+
+// Seen takes note of a packet of a connection: counters, state and deadline.
+func (t *Table) Seen(now wire.Time, id ID, d Dir, p *wire.Packet) {
+	c := &t.conns[id]
+	c.count(d, p.End-p.L3)
+	before := c.State
+	if p.Proto == wire.ProtoTCP {
+		c.seenTCP(d, p)
+	} else if d == Reply {
+		c.State = UDPAssured
+	}
+	if c.State == TCPClosed {
+		if before != TCPClosed {
+			c.deadline = stamp(now) + t.paths.at(c.Path).timeouts[timeoutTCPClosed]
+			t.unlink(uint32(id))
+			t.push(closed, uint32(id))
+		}
+		return // late packets do not keep it
+	}
+	deadline := stamp(now) + t.paths.at(c.Path).timeouts[c.timeout()]
+	earlier := int32(deadline-c.deadline) < 0
+	c.deadline = deadline
+	if earlier && c.State != before {
+		t.unlink(uint32(id))
+		t.schedule(id, deadline)
+	}
+}
+
+// seenTCP moves the state along. Only what fits the sequence numbers seen so far moves it: a forged or stray RST, FIN or
+// SYN is forwarded for the ends to judge (RFC 5961), and changes nothing here.
+func (c *Conn) seenTCP(d Dir, p *wire.Packet) {
+	flags := p.TCPFlags
+	seq, ack := p.Seq()
+	other := d ^ 1
+	if flags&wire.RST != 0 {
+		if c.resetFits(d, flags, seq, ack) {
+			c.State = TCPClosed
+		}
+		return
+	}
+	end := seqEnd(p, seq)
+	if flags&wire.SYN != 0 {
+		c.seenSYN(d, flags, ack, end)
+		return
+	}
+	if int32(end-c.end[d]) > 0 {
+		c.end[d] = end
+	}
+	if flags&wire.ACK != 0 && int32(ack-c.ack[d]) > 0 && int32(ack-c.end[other]) <= 0 {
+		c.ack[d] = ack
+	}
+	switch c.State {
+	case TCPSyn:
+		if d == Original && c.Flags&synAck != 0 && c.ack[Original] == c.end[Reply] {
+			c.State = TCPEstablished
+		}
+	case TCPClosed:
+		return
+	}
+	if flags&wire.FIN != 0 && end == c.end[d] {
+		c.State = TCPClosing
+		c.Flags |= finOriginal << d
+	}
+	if c.Flags&(finOriginal|finReply) == finOriginal|finReply && c.ack[d] == c.end[other] && c.ack[other] == c.end[d] {
+		c.State = TCPClosed
+	}
+}
+
+// seenSYN follows the handshake. A SYN on a live connection is the ends' business: the backend answers it with a challenge
+// ACK (RFC 5961 4).
+func (c *Conn) seenSYN(d Dir, flags uint8, ack, end uint32) {
+	if c.State != TCPSyn {
+		return
+	}
+	switch {
+	case d == Original:
+		c.end[Original] = end
+	case flags&wire.ACK == 0: // simultaneous open
+		c.end[Reply] = end
+		c.Flags |= synAck
+	case ack == c.end[Original] || int32(c.end[Original]-ack) > 0: // data on a SYN need not be accepted (RFC 7413)
+		c.end[Reply], c.ack[Reply] = end, ack
+		c.Flags |= synAck
+	}
+}
+
+// resetFits reports whether an RST ends the connection: its sequence number is exactly what the other side expects next or
+// what this side sent last (RFC 5961 3), or it refuses the SYN (RFC 9293 3.10.7.3).
+func (c *Conn) resetFits(d Dir, flags uint8, seq, ack uint32) bool {
+	if c.State == TCPSyn && d == Reply && c.Flags&synAck == 0 {
+		return flags&wire.ACK != 0 && ack == c.end[Original]
+	}
+	return seq == c.ack[d^1] || seq == c.end[d]
+}
+
+// seqEnd returns the sequence number behind a segment.
+func seqEnd(p *wire.Packet, seq uint32) uint32 {
+	end := seq + uint32(max(0, p.PayloadLen()))
+	if p.TCPFlags&wire.SYN != 0 {
+		end++
+	}
+	if p.TCPFlags&wire.FIN != 0 {
+		end++
+	}
+	return end
+}
+
+// Restart reports whether a SYN of the client means a new connection although there is an entry: the old one is closed or
+// closing on both sides, its handshake was begun with another sequence number, or it has been idle for more than half of
+// its idle time. Otherwise the SYN belongs to the old one, and the backend judges it.
+func (t *Table) Restart(now wire.Time, c *Conn, p *wire.Packet) bool {
+	if p.TCPFlags&(wire.SYN|wire.ACK|wire.RST) != wire.SYN {
+		return false
+	}
+	switch c.State {
+	case TCPClosed:
+		return true
+	case TCPClosing:
+		if c.Flags&(finOriginal|finReply) == finOriginal|finReply {
+			return true
+		}
+	case TCPSyn:
+		seq, _ := p.Seq()
+		return seqEnd(p, seq) != c.end[Original]
+	}
+	idle := t.paths.at(c.Path).timeouts[c.timeout()]
+	return int32(c.deadline-stamp(now)) < int32(idle/2)
+}
