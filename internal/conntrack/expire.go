@@ -7,8 +7,8 @@ import "naru/internal/wire"
 // an established connection costs one visit a turn of the wheel, and a packet no list work at all. Closed connections
 // all linger equally long and stand in a list of their own, oldest first: the first to go when there is no room.
 const (
-	slotShift = 4   // stamps a slot: 16, about a quarter of a second
-	slots     = 512 // a turn of the wheel: about 137 s
+	slotShift = 4                     // stamps a slot: 16, about a quarter of a second
+	slots     = 512                   // a turn of the wheel: about 137 s
 	slotMask  = 1<<(32-slotShift) - 1 // slot numbers count modulo this plus one
 	closed    = slots
 	listCount = slots + 1
