@@ -1,0 +1,271 @@
+package kernel
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
+)
+
+// The named counters of the table; a packet that the fence dropped is in exactly one.
+const (
+	counterVIP     = "vip"         // to a VIP
+	counterPool    = "pool"        // to a local address that the kernel does not hold
+	counterService = "service"     // to a service's port of a shared VIP
+	counterLocal   = "local_ports" // to our local ports on an address that the kernel holds
+)
+
+var counterNames = []string{counterVIP, counterPool, counterService, counterLocal}
+
+// Our own choices.
+const (
+	elementsPerMessage = 512     // keeps a list of set elements inside one netlink attribute (64 KiB)
+	transactionBuffer  = 4 << 20 // bytes; some ten thousand addresses
+)
+
+// family is what differs between IPv4 and IPv6 in the rules.
+type family struct {
+	suffix    string
+	etherType uint16
+	keyType   nftables.SetDatatype
+	dstOffset uint32 // of the destination address in the header
+	dstLen    uint32
+	is        func(netip.Addr) bool
+}
+
+var families = [2]family{
+	{"4", unix.ETH_P_IP, nftables.TypeIPAddr, 16, 4, netip.Addr.Is4},
+	{"6", unix.ETH_P_IPV6, nftables.TypeIP6Addr, 24, 16, netip.Addr.Is6},
+}
+
+// transaction collects the messages that turn the table in the kernel into the spec.
+type transaction struct {
+	c     *nftables.Conn
+	t     *nftables.Table
+	fresh bool // there is no table, or the one that is there goes first
+	chain *nftables.Chain
+	err   error
+}
+
+// transact does it all or nothing. With anew the table that is there is deleted in the same transaction.
+func transact(spec FenceSpec, anew bool) error {
+	c, err := nftables.New(nftables.WithSockOptions(bigBuffers))
+	if err != nil {
+		return err
+	}
+	tx := &transaction{c: c, t: &nftables.Table{Name: tableName, Family: nftables.TableFamilyNetdev}}
+	old, err := findTable(tx.c)
+	if err != nil {
+		return err
+	}
+	tx.fresh = old == nil || anew
+	if old != nil && anew {
+		tx.c.DelTable(tx.t)
+	}
+	tx.c.AddTable(tx.t)
+	for _, name := range counterNames {
+		tx.c.AddObj(&nftables.NamedObj{Table: tx.t, Name: name, Type: nftables.ObjTypeCounter, Obj: &expr.Counter{}})
+	}
+	tx.chain = tx.c.AddChain(&nftables.Chain{Name: sharedName, Table: tx.t})
+	if !tx.fresh {
+		tx.c.FlushChain(tx.chain)
+	}
+	for _, f := range families {
+		tx.wholeAddresses(f, counterVIP, spec.VIPs)
+		tx.wholeAddresses(f, counterPool, spec.Pool)
+		tx.ports(f, counterService, "service", spec.Services)
+		tx.ports(f, counterLocal, "local ports", spec.LocalPorts)
+	}
+	tx.baseChains(existing(spec.Interfaces))
+	if tx.err != nil {
+		return tx.err
+	}
+	return tx.c.Flush()
+}
+
+// bigBuffers makes room for a transaction, which is one message, and for its echo. A limit below it is the kernel's to
+// report.
+func bigBuffers[C interface {
+	SetReadBuffer(bytes int) error
+	SetWriteBuffer(bytes int) error
+}](c C) error {
+	_ = c.SetReadBuffer(transactionBuffer)
+	_ = c.SetWriteBuffer(transactionBuffer)
+	return nil
+}
+
+// wholeAddresses drops what is to the addresses, by a named set.
+func (tx *transaction) wholeAddresses(f family, counter string, addrs []netip.Addr) {
+	set := &nftables.Set{Table: tx.t, Name: counter + f.suffix, KeyType: f.keyType}
+	tx.syncSet(set, keys(f, addrs))
+	tx.rule(f, "", counter, append(f.loadDestination(), &expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID}))
+}
+
+// syncSet changes only what differs, so that an address that stays is found at every moment.
+func (tx *transaction) syncSet(set *nftables.Set, want [][]byte) {
+	var have [][]byte
+	if !tx.fresh {
+		elems, _ := tx.c.GetSetElements(set) // an error: the set is new, or it will show when the batch is sent
+		for _, e := range elems {
+			have = append(have, e.Key)
+		}
+	}
+	tx.keep(tx.c.AddSet(set, nil))
+	tx.elements(set, missing(want, have), tx.c.SetDeleteElements)
+	tx.elements(set, missing(have, want), tx.c.SetAddElements)
+}
+
+func (tx *transaction) elements(set *nftables.Set, list [][]byte, do func(*nftables.Set, []nftables.SetElement) error) {
+	for part := range slices.Chunk(list, elementsPerMessage) {
+		tx.keep(do(set, elements(part)))
+	}
+}
+
+// portGroup are the addresses of which the same ports are dropped: one rule.
+type portGroup struct {
+	proto  uint8
+	lo, hi uint16
+	addrs  []netip.Addr
+}
+
+// ports drops what is to ports of addresses. Fragments behind the first carry no port and go to the kernel.
+func (tx *transaction) ports(f family, counter, what string, ports []FencePorts) {
+	for _, g := range group(f, ports) {
+		set := &nftables.Set{Table: tx.t, Anonymous: true, Constant: true, KeyType: f.keyType}
+		tx.keep(tx.c.AddSet(set, elements(keys(f, g.addrs))))
+		exprs := append(f.loadDestination(),
+			&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID},
+			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{g.proto}},
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2})
+		tx.rule(f, comment(what, g), counter, append(exprs, portMatch(g.lo, g.hi)...))
+	}
+}
+
+func portMatch(lo, hi uint16) []expr.Any {
+	if lo == hi {
+		return []expr.Any{&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: be16(lo)}}
+	}
+	return []expr.Any{
+		&expr.Cmp{Op: expr.CmpOpGte, Register: 1, Data: be16(lo)},
+		&expr.Cmp{Op: expr.CmpOpLte, Register: 1, Data: be16(hi)},
+	}
+}
+
+// rule adds "this family, these matches: count and drop".
+func (tx *transaction) rule(f family, comment, counter string, match []expr.Any) {
+	exprs := []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: be16(f.etherType)},
+	}
+	exprs = append(exprs, match...)
+	exprs = append(exprs, &expr.Objref{Type: int(nftables.ObjTypeCounter), Name: counter},
+		&expr.Verdict{Kind: expr.VerdictDrop})
+	r := &nftables.Rule{Table: tx.t, Chain: tx.chain, Exprs: exprs}
+	if comment != "" {
+		r.UserData = userdata.AppendString(nil, userdata.TypeComment, comment)
+	}
+	tx.c.AddRule(r)
+}
+
+// baseChains hangs the shared chain on the interfaces and takes it from all others. The hook of a chain that is there
+// is not read back: its name says the interface.
+func (tx *transaction) baseChains(ifnames []string) {
+	var old []string
+	if !tx.fresh {
+		old, tx.err = chains(tx.c)
+	}
+	policy := nftables.ChainPolicyAccept
+	for _, ifname := range ifnames {
+		base := tx.c.AddChain(&nftables.Chain{
+			Name: legPrefix + ifname, Table: tx.t, Device: ifname, Type: nftables.ChainTypeFilter, Policy: &policy,
+			Hooknum: nftables.ChainHookIngress, Priority: nftables.ChainPriorityRef(fencePriority),
+		})
+		if slices.Contains(old, base.Name) {
+			tx.c.FlushChain(base)
+		}
+		tx.c.AddRule(&nftables.Rule{Table: tx.t, Chain: base,
+			Exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: sharedName}}})
+	}
+	for _, name := range old {
+		if name != sharedName && !slices.Contains(ifnames, name[min(len(legPrefix), len(name)):]) {
+			tx.c.DelChain(&nftables.Chain{Name: name, Table: tx.t})
+		}
+	}
+}
+
+func (tx *transaction) keep(err error) {
+	if tx.err == nil {
+		tx.err = err
+	}
+}
+
+func (f family) loadDestination() []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: f.dstOffset, Len: f.dstLen},
+	}
+}
+
+// keys returns the addresses of the family as set keys, sorted and each once.
+func keys(f family, addrs []netip.Addr) [][]byte {
+	var out [][]byte
+	for _, a := range addrs {
+		if f.is(a) {
+			out = append(out, a.AsSlice())
+		}
+	}
+	slices.SortFunc(out, bytes.Compare)
+	return slices.CompactFunc(out, bytes.Equal)
+}
+
+// missing returns what is in list and not in from.
+func missing(from, list [][]byte) [][]byte {
+	has := make(map[string]bool, len(from))
+	for _, k := range from {
+		has[string(k)] = true
+	}
+	return slices.DeleteFunc(slices.Clone(list), func(k []byte) bool { return has[string(k)] })
+}
+
+func elements(keys [][]byte) []nftables.SetElement {
+	out := make([]nftables.SetElement, len(keys))
+	for i, k := range keys {
+		out[i].Key = k
+	}
+	return out
+}
+
+// group puts ports of the family together by protocol and range, in a fixed order.
+func group(f family, ports []FencePorts) []portGroup {
+	ports = slices.DeleteFunc(slices.Clone(ports), func(p FencePorts) bool { return !f.is(p.Addr) })
+	slices.SortFunc(ports, func(a, b FencePorts) int {
+		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Lo, b.Lo), cmp.Compare(a.Hi, b.Hi),
+			a.Addr.Compare(b.Addr))
+	})
+	var out []portGroup
+	for _, p := range ports {
+		if n := len(out); n == 0 || out[n-1].proto != p.Proto || out[n-1].lo != p.Lo || out[n-1].hi != p.Hi {
+			out = append(out, portGroup{proto: p.Proto, lo: p.Lo, hi: p.Hi})
+		}
+		g := &out[len(out)-1]
+		g.addrs = append(g.addrs, p.Addr)
+	}
+	return out
+}
+
+func comment(what string, g portGroup) string {
+	proto := map[uint8]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp"}[g.proto]
+	if g.lo == g.hi {
+		return fmt.Sprintf("%s %s %d", what, proto, g.lo)
+	}
+	return fmt.Sprintf("%s %s %d-%d", what, proto, g.lo, g.hi)
+}
+
+func be16(v uint16) []byte { return binary.BigEndian.AppendUint16(nil, v) }
