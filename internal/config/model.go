@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 )
@@ -15,13 +16,15 @@ type Config struct {
 	VIPs       []VIP // every VIP of a service, listed or not, in order of first appearance
 	Neighbors  []Neighbor
 	Services   []Service
+
+	places map[string]Position
 }
 
 // Node is the machine and the size of what naru keeps.
 type Node struct {
-	Name        string
-	Workers     int // 0: auto
-	Connections int // capacity of the connection tables, over all workers
+	Name        string // empty: the host's name
+	Workers     int    // 0: auto
+	Connections int    // capacity of the connection tables, over all workers
 }
 
 // Interface is one leg.
@@ -49,6 +52,17 @@ type Neighbor struct {
 
 // Ports is an inclusive range; "any" is 1-65535.
 type Ports struct{ Lo, Hi uint16 }
+
+// String returns the range as it is written in the file: 80, 8000-8099 or any.
+func (p Ports) String() string {
+	switch {
+	case p == (Ports{1, 65535}):
+		return "any"
+	case p.Lo == p.Hi:
+		return fmt.Sprint(p.Lo)
+	}
+	return fmt.Sprintf("%d-%d", p.Lo, p.Hi)
+}
 
 // Service is one load-balanced service.
 type Service struct {

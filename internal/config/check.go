@@ -1,0 +1,250 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// check looks at how the parts fit together. What was not read well is zero and already reported: it is passed over.
+func (d *decoder) check() {
+	d.checkInterfaces()
+	d.checkVIPs()
+	d.checkNeighbors()
+	d.checkServices()
+	d.checkOverlaps()
+	d.checkAddresses()
+	d.checkSourcePorts()
+}
+
+func (d *decoder) checkInterfaces() {
+	all := d.cfg.Interfaces
+	if len(all) == 0 && !d.empty["interfaces"] {
+		return
+	}
+	known := true
+	var client, backend bool
+	for i, in := range all {
+		client = client || in.Side == "client" || in.Side == "both"
+		backend = backend || in.Side == "backend" || in.Side == "both"
+		known = known && in.Side != ""
+		if j := slices.IndexFunc(all[:i], func(o Interface) bool { return o.Name == in.Name }); j >= 0 && in.Name != "" {
+			d.fail(fmt.Sprintf("interfaces[%d].name", i), `name it once; "side: both" is one interface for both sides`,
+				"interface %s is listed twice, first as interfaces[%d]", in.Name, j)
+		}
+	}
+	if len(all) > maxInterfaces {
+		d.fail(fmt.Sprintf("interfaces[%d]", maxInterfaces), "remove some", "naru works on at most %d interfaces", maxInterfaces)
+	}
+	if !known {
+		return
+	}
+	if !client {
+		d.fail("interfaces", `give one "side: client" or "side: both"`, "no interface leads to clients")
+	}
+	if !backend {
+		d.fail("interfaces", `give one "side: backend" or "side: both"`, "no interface leads to backends")
+	}
+}
+
+func (d *decoder) checkVIPs() {
+	for i, v := range d.cfg.VIPs {
+		same := func(o VIP) bool { return o.Address == v.Address }
+		if j := slices.IndexFunc(d.cfg.VIPs[:i], same); j >= 0 && v.Address.IsValid() {
+			d.fail(fmt.Sprintf("vips[%d].address", i), "remove one of them", "%s is listed twice, first as vips[%d]", v.Address, j)
+		}
+	}
+}
+
+func (d *decoder) checkNeighbors() {
+	for i, n := range d.cfg.Neighbors {
+		path := fmt.Sprintf("neighbors[%d]", i)
+		same := func(o Neighbor) bool { return o.Address == n.Address && o.Interface == n.Interface }
+		if j := slices.IndexFunc(d.cfg.Neighbors[:i], same); j >= 0 && n.Address.IsValid() && n.Interface != "" {
+			d.fail(path+".address", "remove one of them", "%s on %s is listed twice, first as neighbors[%d]",
+				n.Address, n.Interface, j)
+		}
+		known := slices.ContainsFunc(d.cfg.Interfaces, func(in Interface) bool { return in.Name == n.Interface })
+		if n.Interface != "" && !known {
+			d.fail(path+".interface", `name one of "interfaces", or add it there`,
+				"interface %s is not one of naru's interfaces", n.Interface)
+		}
+	}
+}
+
+func (d *decoder) checkServices() {
+	first := map[string]int{}
+	for i := range d.cfg.Services {
+		s := &d.cfg.Services[i]
+		path := fmt.Sprintf("services[%d]", i)
+		if j, twice := first[s.Name]; twice && s.Name != "" {
+			d.fail(path+".name", "give each service its own name", "service %s is defined twice, first as services[%d]", s.Name, j)
+		} else {
+			first[s.Name] = i
+		}
+		d.checkMode(path, s)
+		d.checkBackends(path, s)
+	}
+}
+
+// checkBackends checks the backends of one service among themselves.
+func (d *decoder) checkBackends(path string, s *Service) {
+	at := join(path, "backends")
+	_, written := d.keys[at]
+	if !written || d.empty[at] {
+		d.warn(at, `add "backends:" with "- {name: b1, address: 192.0.2.1}"`, "service %s has no backends; it refuses every connection", s.Name)
+	}
+	weight := 0
+	names, targets := map[string]int{}, map[netip.AddrPort]int{}
+	for i, b := range s.Backends {
+		weight += b.Weight
+		item := fmt.Sprintf("%s[%d]", at, i)
+		if j, twice := names[b.Name]; twice && b.Name != "" {
+			d.fail(item+".name", "give each backend of a service its own name", "backend %s is defined twice, first as %s[%d]", b.Name, at, j)
+		} else {
+			names[b.Name] = i
+		}
+		target := netip.AddrPortFrom(b.Address, b.Port)
+		if j, twice := targets[target]; twice && b.Address.IsValid() {
+			d.warn(item+".address", "remove one, or give one of them more weight",
+				"the same server as %s (%s)", s.Backends[j].Name, b.Address)
+		} else {
+			targets[target] = i
+		}
+	}
+	if len(s.Backends) > 0 && weight == 0 {
+		d.warn(at, "give one backend a weight above 0", "every backend of service %s has weight 0; it takes no new connections", s.Name)
+	}
+}
+
+// claim is a range of ports that a service has.
+type claim struct {
+	Ports
+	service, item int
+}
+
+// checkOverlaps finds ports of a VIP that two services have, or one service twice.
+func (d *decoder) checkOverlaps() {
+	type key struct {
+		vip      netip.Addr
+		protocol string
+	}
+	claims := map[key][]claim{}
+	var keys []key
+	for i, s := range d.cfg.Services {
+		k := key{s.VIP, s.Protocol}
+		if !s.VIP.IsValid() || s.Protocol == "" {
+			continue
+		}
+		if claims[k] == nil {
+			keys = append(keys, k)
+		}
+		for j, p := range s.Ports {
+			if p != (Ports{}) {
+				claims[k] = append(claims[k], claim{p, i, j})
+			}
+		}
+	}
+	for _, k := range keys {
+		d.checkClaims(claims[k])
+	}
+}
+
+// checkClaims reports each claim that begins inside one that begins before it, at the later of the two in the file.
+func (d *decoder) checkClaims(claims []claim) {
+	slices.SortStableFunc(claims, func(a, b claim) int { return cmp.Compare(a.Lo, b.Lo) })
+	var widest claim
+	for i, c := range claims {
+		if i > 0 && c.Lo <= widest.Hi {
+			d.overlap(widest, c)
+		}
+		if i == 0 || c.Hi > widest.Hi {
+			widest = c
+		}
+	}
+}
+
+func (d *decoder) overlap(a, b claim) {
+	if cmp.Or(cmp.Compare(a.service, b.service), cmp.Compare(a.item, b.item)) > 0 {
+		a, b = b, a
+	}
+	path := fmt.Sprintf("services[%d].ports[%d]", b.service, b.item)
+	if a.service == b.service {
+		d.fail(path, "remove one of them", "%s overlaps %s of the same service", b.Ports, a.Ports)
+		return
+	}
+	sa, sb := d.cfg.Services[a.service], d.cfg.Services[b.service]
+	d.fail(path, "a packet belongs to one service; change the ports or the VIP",
+		"port %s of %s/%s overlaps port %s of service %s (services[%d])", b.Ports, sb.VIP, sb.Protocol, a.Ports, sa.Name, a.service)
+}
+
+// checkAddresses finds an address that is used for two things that exclude each other.
+func (d *decoder) checkAddresses() {
+	vips, pools := map[netip.Addr]string{}, map[netip.Addr]string{}
+	note := func(m map[netip.Addr]string, a netip.Addr, path string) {
+		if _, known := m[a]; a.IsValid() && !known {
+			m[a] = path
+		}
+	}
+	for i, v := range d.cfg.VIPs {
+		note(vips, v.Address, fmt.Sprintf("vips[%d].address", i))
+	}
+	for i, s := range d.cfg.Services {
+		note(vips, s.VIP, fmt.Sprintf("services[%d].vip", i))
+		for j, a := range s.NAT.SourcePool {
+			note(pools, a, fmt.Sprintf("services[%d].nat.source_pool[%d]", i, j))
+		}
+	}
+	for i, s := range d.cfg.Services {
+		for j, a := range s.NAT.SourcePool {
+			if at, is := vips[a]; is {
+				d.fail(fmt.Sprintf("services[%d].nat.source_pool[%d]", i, j), "use another address of naru's on the backends' side",
+					"%s is a VIP (%s); a reply to it could not be told from a request", a, at)
+			}
+		}
+		for j, b := range s.Backends {
+			d.checkNotOurs(fmt.Sprintf("services[%d].backends[%d].address", i, j), "a backend", b.Address, vips, pools)
+		}
+	}
+	for i, n := range d.cfg.Neighbors {
+		d.checkNotOurs(fmt.Sprintf("neighbors[%d].address", i), "a neighbour", n.Address, vips, pools)
+	}
+}
+
+// checkNotOurs reports the address of another host that is one of naru's own.
+func (d *decoder) checkNotOurs(path, what string, a netip.Addr, vips, pools map[netip.Addr]string) {
+	if at, is := vips[a]; is {
+		d.fail(path, "write the server's own address", "%s is a VIP (%s), not the address of %s", a, at, what)
+	}
+	if at, is := pools[a]; is {
+		d.fail(path, "write the server's own address", "%s is naru's own address (%s), not that of %s", a, at, what)
+	}
+}
+
+// checkSourcePorts finds a local address with two different ranges: its ports are one pool, split among the workers.
+func (d *decoder) checkSourcePorts() {
+	type use struct {
+		Ports
+		service int
+	}
+	uses := map[netip.Addr]use{}
+	for i, s := range d.cfg.Services {
+		for _, a := range s.NAT.SourcePool {
+			u, known := uses[a]
+			if !known {
+				uses[a] = use{s.NAT.SourcePorts, i}
+				continue
+			}
+			if r := s.NAT.SourcePorts; a.IsValid() && r != u.Ports && r != (Ports{}) && u.Ports != (Ports{}) {
+				d.fail(fmt.Sprintf("services[%d].nat.source_ports", i), "write the same range in both, or use two addresses",
+					"%s has the ports %s here and %s in services[%d]; they are one pool", a, r, u.Ports, u.service)
+				break
+			}
+		}
+	}
+}
+
+// listed returns the words as in a sentence.
+func listed(words []string) string { return strings.Join(words, ", ") }

@@ -1,0 +1,214 @@
+package config
+
+import (
+	"fmt"
+	"time"
+
+	"naru/sched"
+)
+
+// Our own choices: what a key means that is not written, and the bounds of those that are.
+const (
+	// DefaultSocket is the admin socket.
+	DefaultSocket = "/run/naru/naru.sock"
+
+	defaultConnections = 1 << 20
+	minConnections     = 1 << 10
+	maxConnections     = 1 << 24
+	maxWorkers         = 64
+	maxInterfaces      = 8
+	maxWeight          = 65535
+	minSourcePorts     = maxWorkers // at least one port a worker
+	defaultPortRest    = time.Minute
+	maxPortRest        = time.Hour
+	minTimeout         = time.Millisecond
+	maxTimeout         = 30 * 24 * time.Hour
+)
+
+// defaultSourcePorts leaves out the system ports and the kernel's own default range for outgoing connections.
+var defaultSourcePorts = Ports{1024, 32767}
+
+// defaults are what services inherit.
+type defaults struct {
+	scheduler, reject, midstream string
+	timeouts                     Timeouts
+}
+
+// defaultTimeouts: tcp_established is RFC 5382 REQ-5, tcp_closing its REQ-5 for closing ones, udp RFC 4787 REQ-5, icmp
+// RFC 5508 REQ-1. tcp_syn is shorter than RFC 5382 asks for: a flood of SYNs must not fill the table.
+var defaultTimeouts = Timeouts{
+	TCPSyn:         30 * time.Second,
+	TCPEstablished: 2*time.Hour + 4*time.Minute,
+	TCPClosing:     4 * time.Minute,
+	UDP:            5 * time.Minute,
+	UDPUnreplied:   30 * time.Second,
+	ICMP:           time.Minute,
+}
+
+// The words of keys that take one of a few.
+var (
+	rejects    = []string{"rst", "icmp", "drop"}
+	midstreams = []string{"reject", "drop", "pickup"}
+	sides      = []string{"client", "backend", "both"}
+	owners     = []string{"naru", "shared"}
+	fences     = []string{"nft", "none"}
+	protocols  = []string{"tcp", "udp"}
+)
+
+// laterSchedulers are names of ipvsadm(8) and our own that Parse of package sched does not take yet.
+var laterSchedulers = []string{"wrr", "wlc", "mh", "sed", "nq", "twos", "dh", "lblc", "lblcr", "maglev"}
+
+// root reads the whole file.
+func (d *decoder) root(v value) {
+	c := d.cfg
+	d.place(v, nil)
+	d.mapping(v, append([]field{
+		{"version", d.version},
+		{"node", d.node},
+		{"interfaces", d.interfaces},
+		{"fence", func(v value) { set(&c.Fence)(d.oneOf(v, fences...)) }},
+		{"admin", d.admin},
+		{"defaults", d.defaultValues},
+		{"vips", d.vips},
+		{"neighbors", d.neighbors},
+		{"services", d.services},
+	}, later("ha", "include", "log", "shutdown", "health", "hash_key_file")...))
+	d.need(v, "version", `write "version: 1" as the first line`)
+	d.need(v, "interfaces", `write "interfaces:" with "- {name: eth0, side: client}" and "- {name: eth1, side: backend}"`)
+	if _, ok := d.keys["services"]; !ok {
+		d.warn("", `add "services:"`, "there are no services; naru forwards nothing")
+	}
+}
+
+// set returns a function that puts a value that was read well into its place.
+func set[T any](p *T) func(T, bool) {
+	return func(v T, ok bool) {
+		if ok {
+			*p = v
+		}
+	}
+}
+
+func (d *decoder) version(v value) {
+	if n, ok := d.integer(v, 0, 1<<31-1); ok && n != 1 {
+		d.fail(v.path, `write "version: 1"`, "version %d is not known; this naru reads version 1", n)
+	}
+}
+
+func (d *decoder) node(v value) {
+	n := &d.cfg.Node
+	d.mapping(v, append([]field{
+		{"name", func(v value) { n.Name = d.nodeName(v) }},
+		{"workers", func(v value) {
+			if s, _ := d.scalarText(v); s != "auto" {
+				set(&n.Workers)(d.integer(v, 1, maxWorkers))
+			}
+		}},
+		{"connections", func(v value) { set(&n.Connections)(d.integer(v, minConnections, maxConnections)) }},
+	}, later("hash_key_file")...))
+}
+
+func (d *decoder) admin(v value) {
+	d.mapping(v, append([]field{
+		{"socket", func(v value) { d.cfg.Admin.Socket = d.socketPath(v) }},
+	}, later("http")...))
+}
+
+func (d *decoder) interfaces(v value) {
+	d.list(v, `"- {name: eth0, side: client}" lines`, func(_ int, v value) {
+		var i Interface
+		if d.mapping(v, []field{
+			{"name", func(v value) { i.Name = d.interfaceName(v) }},
+			{"side", func(v value) { set(&i.Side)(d.oneOf(v, sides...)) }},
+		}) {
+			d.need(v, "name", `write "name: eth0"`)
+			d.need(v, "side", `write "side: client", "side: backend" or "side: both"`)
+		}
+		d.cfg.Interfaces = append(d.cfg.Interfaces, i)
+	})
+}
+
+func (d *decoder) defaultValues(v value) {
+	f := &d.defaults
+	d.mapping(v, append([]field{
+		{"scheduler", func(v value) { set(&f.scheduler)(d.scheduler(v)) }},
+		{"reject", func(v value) { set(&f.reject)(d.oneOf(v, rejects...)) }},
+		{"midstream", func(v value) { set(&f.midstream)(d.oneOf(v, midstreams...)) }},
+		{"timeouts", func(v value) { d.timeouts(v, &f.timeouts) }},
+	}, later("health", "slow_start", "affinity", "on_backend_down", "max_connections")...))
+}
+
+// scheduler reads the short or the long name of a scheduler and returns the short one.
+func (d *decoder) scheduler(v value) (string, bool) {
+	s, ok := d.scalarText(v)
+	if kind, known := sched.Parse(s); ok && known {
+		return kind.String(), true
+	}
+	for _, name := range laterSchedulers {
+		if s == name {
+			d.fail(v.path, "use one of "+listed(sched.Names()), "scheduler %q is not available in this version of naru", s)
+			return "", false
+		}
+	}
+	return d.oneOf(v, sched.Names()...)
+}
+
+// timeouts reads idle times on top of those that t has.
+func (d *decoder) timeouts(v value, t *Timeouts) {
+	read := func(p *time.Duration) func(value) {
+		return func(v value) { set(p)(d.duration(v, minTimeout, maxTimeout)) }
+	}
+	d.mapping(v, []field{
+		{"tcp_syn", read(&t.TCPSyn)},
+		{"tcp_established", read(&t.TCPEstablished)},
+		{"tcp_closing", read(&t.TCPClosing)},
+		{"udp", read(&t.UDP)},
+		{"udp_unreplied", read(&t.UDPUnreplied)},
+		{"icmp", read(&t.ICMP)},
+	})
+	d.checkOrder(v.path, "tcp_syn", t.TCPSyn, "tcp_established", t.TCPEstablished)
+	d.checkOrder(v.path, "udp_unreplied", t.UDPUnreplied, "udp", t.UDP)
+}
+
+// checkOrder warns of a timeout for unproven connections that is longer than the one for proven ones.
+func (d *decoder) checkOrder(path, short string, a time.Duration, long string, b time.Duration) {
+	if a <= b {
+		return
+	}
+	at := join(path, short)
+	if _, ok := d.keys[at]; !ok {
+		at = join(path, long)
+	}
+	d.warn(at, fmt.Sprintf("make %s shorter or %s longer", short, long),
+		"%s (%s) is longer than %s (%s)", short, printDuration(a), long, printDuration(b))
+}
+
+func (d *decoder) vips(v value) {
+	d.list(v, `"- {address: 192.0.2.1, owner: naru}" lines`, func(_ int, v value) {
+		vip := VIP{Owner: "naru", Reject: d.defaults.reject}
+		if d.mapping(v, append([]field{
+			{"address", func(v value) { vip.Address = d.address(v, addressRule{}) }},
+			{"owner", func(v value) { set(&vip.Owner)(d.oneOf(v, owners...)) }},
+			{"reject", func(v value) { set(&vip.Reject)(d.oneOf(v, rejects...)) }},
+		}, later("echo")...)) {
+			d.need(v, "address", `write "address: 192.0.2.1"`)
+		}
+		d.cfg.VIPs = append(d.cfg.VIPs, vip)
+	})
+}
+
+func (d *decoder) neighbors(v value) {
+	d.list(v, `"- {address: 192.0.2.1, mac: \"02:00:00:00:00:01\", interface: eth0}" lines`, func(_ int, v value) {
+		var n Neighbor
+		if d.mapping(v, []field{
+			{"address", func(v value) { n.Address = d.address(v, addressRule{linkLocal: true}) }},
+			{"mac", func(v value) { n.MAC = d.mac(v) }},
+			{"interface", func(v value) { n.Interface = d.interfaceName(v) }},
+		}) {
+			d.need(v, "address", `write "address: 192.0.2.1"`)
+			d.need(v, "mac", `write "mac: \"02:00:00:00:00:01\""`)
+			d.need(v, "interface", `write "interface: eth0", one of "interfaces"`)
+		}
+		d.cfg.Neighbors = append(d.cfg.Neighbors, n)
+	})
+}

@@ -1,0 +1,97 @@
+package config
+
+import "net/netip"
+
+func (d *decoder) services(v value) {
+	d.list(v, `"- name: web" items`, func(_ int, v value) { d.cfg.Services = append(d.cfg.Services, d.service(v)) })
+	if d.empty[v.path] {
+		d.warn(v.path, "add a service", "there are no services; naru forwards nothing")
+	}
+}
+
+// service reads one service. What it does not read well is zero, and the checks pass over it.
+func (d *decoder) service(v value) Service {
+	s := Service{
+		Scheduler: d.defaults.scheduler,
+		Reject:    d.defaults.reject,
+		Midstream: d.defaults.midstream,
+		Timeouts:  d.defaults.timeouts,
+		NAT:       NAT{SourcePorts: defaultSourcePorts, PortRest: defaultPortRest},
+	}
+	if !d.mapping(v, append([]field{
+		{"name", func(v value) { s.Name = d.name(v) }},
+		{"vip", func(v value) { s.VIP = d.address(v, addressRule{}) }},
+		{"ports", func(v value) { s.Ports = d.ports(v) }},
+		{"protocol", func(v value) { set(&s.Protocol)(d.oneOf(v, protocols...)) }},
+		{"mode", func(v value) { s.Mode = d.mode(v) }},
+		{"scheduler", func(v value) { set(&s.Scheduler)(d.scheduler(v)) }},
+		{"nat", func(v value) { d.nat(v, &s.NAT) }},
+		{"timeouts", func(v value) { d.timeouts(v, &s.Timeouts) }},
+		{"reject", func(v value) { set(&s.Reject)(d.oneOf(v, rejects...)) }},
+		{"midstream", func(v value) { set(&s.Midstream)(d.oneOf(v, midstreams...)) }},
+		{"backends", func(v value) { s.Backends = d.backends(v) }},
+	}, later("health", "slow_start", "affinity", "on_backend_down", "l3dsr", "max_connections")...)) {
+		return s
+	}
+	d.need(v, "name", `write "name: web"`)
+	d.need(v, "vip", `write "vip: 192.0.2.1"`)
+	d.need(v, "ports", `write "ports: [80]"`)
+	d.need(v, "protocol", `write "protocol: tcp" or "protocol: udp"`)
+	d.need(v, "mode", `write "mode: fullnat"`)
+	return s
+}
+
+// mode reads a mode that this version has.
+func (d *decoder) mode(v value) string {
+	s, ok := d.oneOf(v, modeNames()...)
+	if ok && !modes[s].available {
+		d.fail(v.path, "use fullnat", "mode %s is not available in this version of naru", s)
+	}
+	return s
+}
+
+func (d *decoder) ports(v value) []Ports {
+	var all []Ports
+	d.list(v, "ports: [80]", func(_ int, v value) { all = append(all, d.servicePorts(v)) })
+	if d.empty[v.path] {
+		d.fail(v.path, `write "ports: [80]"`, "there is no port in the list")
+	}
+	return all
+}
+
+func (d *decoder) nat(v value, n *NAT) {
+	d.mapping(v, append([]field{
+		{"source_pool", func(v value) { n.SourcePool = d.pool(v) }},
+		{"source_ports", func(v value) { n.SourcePorts = d.sourcePorts(v) }},
+		{"keep_client_port", func(v value) { set(&n.KeepClientPort)(d.boolean(v)) }},
+		{"port_rest", func(v value) { set(&n.PortRest)(d.duration(v, 0, maxPortRest)) }},
+	}, later("client_address")...))
+}
+
+func (d *decoder) pool(v value) []netip.Addr {
+	var all []netip.Addr
+	d.list(v, "source_pool: [192.0.2.1]", func(_ int, v value) { all = append(all, d.address(v, addressRule{})) })
+	return all
+}
+
+func (d *decoder) backends(v value) []Backend {
+	var all []Backend
+	d.list(v, `"- {name: b1, address: 192.0.2.1}" lines`, func(_ int, v value) {
+		b := Backend{Weight: 1}
+		if d.mapping(v, append([]field{
+			{"name", func(v value) { b.Name = d.name(v) }},
+			{"address", func(v value) { b.Address = d.address(v, addressRule{}) }},
+			{"port", func(v value) {
+				if p, ok := d.integer(v, 1, 65535); ok {
+					b.Port = uint16(p)
+				}
+			}},
+			{"weight", func(v value) { set(&b.Weight)(d.integer(v, 0, maxWeight)) }},
+		}, later("health", "slow_start", "max_connections")...)) {
+			d.need(v, "name", `write "name: b1"; connections follow the name`)
+			d.need(v, "address", `write "address: 192.0.2.1"`)
+		}
+		all = append(all, b)
+	})
+	return all
+}
