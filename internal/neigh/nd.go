@@ -95,3 +95,45 @@ func putND(b []byte, src, dst wire.Addr, kind byte, flags uint32, target wire.Ad
 	copy(t[26:32], mac[:])
 	be.PutUint16(t[2:], ^wire.Fold(wire.Sum(t, wire.PseudoSum(b, wire.ProtoICMPv6, len(t)))))
 }
+
+// ProbeLen is the length in bytes of what PutProbe writes.
+const ProbeLen = wire.IPv6Len + 24
+
+// PutProbe writes the question of duplicate address detection for target to its solicited-node group (RFC 4862 5.4.2).
+func PutProbe(b []byte, group, target wire.Addr) {
+	putND(b, wire.Addr{}, group, wire.ICMPv6Solicit, 0, target, optSource, wire.MAC{})
+	be := binary.BigEndian
+	be.PutUint16(b[4:], ProbeLen-wire.IPv6Len)
+	t := b[wire.IPv6Len:ProbeLen]
+	t[2], t[3] = 0, 0
+	be.PutUint16(t[2:], ^wire.Fold(wire.Sum(t, wire.PseudoSum(b, wire.ProtoICMPv6, len(t)))))
+}
+
+// ReportLen is the length in bytes of what PutReport writes: an IPv6 header, a router alert option and a report of one
+// group. ReportMAC is where it goes: ff02::16.
+const ReportLen = wire.IPv6Len + 8 + 28
+
+// ReportMAC is the Ethernet address of all MLDv2-capable routers.
+var ReportMAC = wire.MAC{0x33, 0x33, 0, 0, 0, 0x16}
+
+const (
+	mldReport       = 143 // RFC 9777 5.2
+	changeToExclude = 4   // with no source: everything to the group is wanted
+)
+
+// PutReport writes an MLDv2 report that src listens to group (RFC 9777 5.2). src is link-local or ::.
+func PutReport(b []byte, src, group wire.Addr) {
+	be := binary.BigEndian
+	be.PutUint32(b, 6<<28)
+	be.PutUint16(b[4:], ReportLen-wire.IPv6Len)
+	b[6], b[7] = 0, 1 // hop-by-hop options next, hop limit 1
+	copy(b[8:24], src[:])
+	dst := wire.Addr{0xff, 0x02, 15: 0x16}
+	copy(b[24:40], dst[:])
+	copy(b[40:48], []byte{wire.ProtoICMPv6, 0, 5, 2, 0, 0, 1, 0}) // router alert: MLD (RFC 2711), padding
+	t := b[48:ReportLen]
+	clear(t)
+	t[0], t[7], t[8] = mldReport, 1, changeToExclude
+	copy(t[12:28], group[:])
+	be.PutUint16(t[2:], ^wire.Fold(wire.Sum(t, wire.PseudoSum(b, wire.ProtoICMPv6, len(t)))))
+}

@@ -287,7 +287,13 @@ func (t *Table) settle(now wire.Time, id ID, mac wire.MAC, fixed bool) {
 	t.dequeue(id)
 }
 
-// Known reports whether a neighbour's MAC address is known, Absent whether it did not answer.
+// Leg returns the leg that a neighbour is on.
+func (t *Table) Leg(id ID) uint8 { return t.entries[id].leg }
+
+// Addr returns the address of a neighbour.
+func (t *Table) Addr(id ID) wire.Addr { return t.entries[id].addr }
+
+// Known reports whether a neighbour's MAC address is known.
 func (t *Table) Known(id ID) bool { return t.entries[id].state == known }
 
 // Absent reports whether the neighbour was given up.

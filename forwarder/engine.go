@@ -1,0 +1,281 @@
+package forwarder
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"naru/internal/conntrack"
+	"naru/internal/neigh"
+	"naru/internal/wire"
+	"naru/nat"
+)
+
+// Our own choices.
+const (
+	// MaxBatch is the most frames that one call of Process takes.
+	MaxBatch = 256
+
+	neighbors  = 16384 // next hops of all legs
+	heldFrames = 64    // packets that wait for a next hop
+	heldSize   = 2048  // bytes of such a packet; longer ones do not wait
+	ownFrames  = 64    // frames that naru makes itself in one call
+	ownSize    = 128   // bytes of such a frame
+	tickBudget = 2048  // connections that one Tick visits
+	maxEvents  = 64
+)
+
+// Options are what an engine is made with; they do not change.
+type Options struct {
+	Seed            Seed
+	Worker, Workers int // which of how many workers; 0 of 1
+	Connections     int // capacity of the connection table
+
+	// Memory is the table's memory; the zero value lets the engine allocate it.
+	Memory conntrack.Memory
+}
+
+// Output collects the frames to send, a list a leg, in order.
+type Output struct {
+	Legs [][]*wire.Frame
+}
+
+// NewOutput makes an Output for so many legs that Process fills without allocating.
+func NewOutput(legs int) *Output {
+	o := &Output{Legs: make([][]*wire.Frame, legs)}
+	for i := range o.Legs {
+		o.Legs[i] = make([]*wire.Frame, 0, MaxBatch+heldFrames+ownFrames)
+	}
+	return o
+}
+
+// Reset empties the lists.
+func (o *Output) Reset() {
+	for i := range o.Legs {
+		o.Legs[i] = o.Legs[i][:0]
+	}
+}
+
+// Trace is called with the decision record of each packet; the record is valid during the call only.
+type Trace func(*Record)
+
+// Engine is the data path of one worker.
+type Engine struct {
+	opt  Options
+	next atomic.Pointer[Snapshot] // what Swap left
+	snap *Snapshot                // what is applied
+
+	now    wire.Time
+	table  *conntrack.Table
+	neigh  *neigh.Table
+	limit  limiter
+	source [4]uint64 // key of the source hash
+
+	// What connections hold instead of pointers: the place of a path here is its id.
+	paths  []path
+	pathID map[pathKey]conntrack.PathID
+	ids    [][]conntrack.PathID // by service, then as service.keys
+
+	// hops changes when a next hop that was looked up may be wrong.
+	hops     uint32
+	neighGen uint32
+
+	out      *Output
+	trace    Trace
+	rec      Record
+	end      func(conntrack.ID)
+	held     holdTable
+	own      ownTable
+	tell     announcer
+	announce atomic.Bool
+
+	counters Counters
+	events   []Event
+	sink     uint64 // keeps the loads of Touch
+}
+
+// path is what the engine knows of an interned path beyond its addresses.
+type path struct {
+	key     pathKey
+	service *service // as configured now or, when it was removed, last
+	backend int      // index into service.backends
+	pool    *nat.Pool
+	next    neigh.ID // the next hop to the backend, valid while hops is current
+	hops    uint32
+}
+
+// New makes an engine. snap must have been compiled for opt.Workers workers.
+func New(opt Options, snap *Snapshot) (*Engine, error) {
+	if opt.Worker < 0 || opt.Worker >= opt.Workers {
+		return nil, fmt.Errorf("forwarder: worker %d of %d", opt.Worker, opt.Workers)
+	}
+	if opt.Memory.Conns == nil {
+		if opt.Connections < 1 {
+			return nil, fmt.Errorf("forwarder: %d connections", opt.Connections)
+		}
+		opt.Memory = conntrack.Alloc(opt.Connections)
+	}
+	table, err := conntrack.New(opt.Memory, opt.Seed.words(forTable))
+	if err != nil {
+		return nil, fmt.Errorf("forwarder: %w", err)
+	}
+	e := &Engine{
+		opt: opt, table: table, neigh: neigh.NewTable(neighbors, opt.Seed.words(forNeighbors)[0]),
+		source: opt.Seed.words(forSource), pathID: map[pathKey]conntrack.PathID{}, events: make([]Event, 0, maxEvents),
+	}
+	e.limit.key = opt.Seed.words(forLimit)[0]
+	e.end = e.endConn
+	e.rec.Candidates = make([]Candidate, 0, 64)
+	e.Swap(snap)
+	return e, nil
+}
+
+// Swap hands over a snapshot; it is applied at the start of the next call of Process or Tick. Any goroutine may call it.
+func (e *Engine) Swap(s *Snapshot) { e.next.Store(s) }
+
+// Announce makes the engine announce all addresses that naru answers for. Any goroutine may call it.
+func (e *Engine) Announce() { e.announce.Store(true) }
+
+// Counters returns what was counted so far. Only the goroutine that owns the engine may call it.
+func (e *Engine) Counters() Counters {
+	c := e.counters
+	c.Active = uint64(e.table.Len())
+	return c
+}
+
+// Process decides about a batch of at most MaxBatch frames, each with its Leg set, in order. The frames to send are
+// appended to out; out and the batch must stay as they are until the frames are sent. trace may be nil.
+func (e *Engine) Process(now wire.Time, batch []wire.Packet, out *Output, trace Trace) {
+	e.begin(now, out, trace)
+	e.counters.Received += uint64(len(batch))
+	for i := range batch {
+		e.parse(&batch[i])
+	}
+	for i := range batch { // the second load needs the first: so all first loads, then all second ones
+		if p := &batch[i]; p.Hash != 0 {
+			e.sink += uint64(e.table.Touch(p.Hash))
+		}
+	}
+	for i := range batch {
+		e.process(&batch[i])
+	}
+	e.ask()
+}
+
+// Tick does what time asks for: ends idle connections, asks for next hops, lets held packets go and announces addresses.
+// Call it every few milliseconds. A call visits a bounded number of connections.
+func (e *Engine) Tick(now wire.Time, out *Output, trace Trace) {
+	e.begin(now, out, trace)
+	e.table.Expire(e.now, tickBudget, e.end)
+	e.letGo()
+	e.ask()
+	e.announceSome()
+}
+
+// begin starts a call: time stands still rather than run backwards, and a new snapshot is applied.
+func (e *Engine) begin(now wire.Time, out *Output, trace Trace) {
+	e.now = max(e.now, now)
+	e.out, e.trace = out, trace
+	e.own.reset()
+	e.held.reset()
+	if s := e.next.Load(); s != e.snap {
+		e.apply(s)
+	}
+}
+
+// apply takes over a snapshot: paths that are new are interned, those that are gone live on with their connections.
+func (e *Engine) apply(s *Snapshot) {
+	e.snap = s
+	for key, id := range e.pathID { // no order shows: ids mean nothing outside
+		if e.table.PathGone(id) {
+			delete(e.pathID, key)
+		}
+	}
+	stays := make(map[pathKey]bool, len(e.pathID))
+	e.ids = make([][]conntrack.PathID, len(s.services))
+	for i, svc := range s.services {
+		svc.index = i
+		for k, key := range svc.keys {
+			stays[key] = true
+			e.ids[i] = append(e.ids[i], e.intern(svc, k, key))
+		}
+	}
+	for key, id := range e.pathID {
+		if !stays[key] && e.table.DropPath(id) {
+			delete(e.pathID, key)
+		}
+	}
+	for _, n := range s.neighbors {
+		e.neigh.Set(e.now, uint8(n.Leg), wire.AddrFrom(n.Addr), n.MAC, n.Static)
+	}
+	e.hops = max(1, e.hops+1)
+	e.restartAnnouncer(s)
+}
+
+// intern returns the id of a path, new or as it was.
+func (e *Engine) intern(svc *service, k int, key pathKey) conntrack.PathID {
+	id, there := e.pathID[key]
+	if there {
+		e.table.PinPath(id)
+		e.table.SetIdle(id, svc.idle)
+	} else {
+		id = e.table.AddPath(conntrack.Path{VIP: key.vip, Local: key.local, Backend: key.address, Proto: key.proto,
+			Return: conntrack.ReturnLocal}, svc.idle)
+		e.pathID[key] = id
+		for int(id) >= len(e.paths) {
+			e.paths = append(e.paths, path{})
+		}
+	}
+	e.paths[id] = path{key: key, service: svc, backend: k / len(svc.locals), pool: svc.pools[k][e.opt.Worker]}
+	return id
+}
+
+// endConn ends a connection and gives back what it holds.
+func (e *Engine) endConn(id conntrack.ID) {
+	c := e.table.Conn(id)
+	e.release(c)
+	e.table.Remove(id)
+	e.counters.Ended++
+}
+
+// release gives back the local port of a connection that is closed or about to be removed, and ends its being counted.
+func (e *Engine) release(c *conntrack.Conn) {
+	pi := &e.paths[c.Path]
+	if c.Flags&conntrack.PortFreed == 0 {
+		c.Flags |= conntrack.PortFreed
+		pi.pool.Put(c.LocalPort, e.now)
+	}
+	if c.Flags&conntrack.Counted != 0 {
+		c.Flags &^= conntrack.Counted
+		pi.service.backends[pi.backend].Active.Add(-1)
+	}
+}
+
+// EventKind says what an Event tells.
+type EventKind uint8
+
+// The events.
+const (
+	AddressClash EventKind = iota // another host uses an address of ours
+)
+
+// Event is something that a person should hear of.
+type Event struct {
+	Kind EventKind
+	Leg  uint8
+	Addr wire.Addr
+	MAC  wire.MAC
+}
+
+// Events moves what happened since the last call into dst and returns how many it moved. Events that nobody fetched in
+// time are lost; counters are not. Only the goroutine that owns the engine may call it.
+func (e *Engine) Events(dst []Event) int {
+	n := copy(dst, e.events)
+	e.events = append(e.events[:0], e.events[n:]...)
+	return n
+}
+
+func (e *Engine) event(ev Event) {
+	if len(e.events) < maxEvents {
+		e.events = append(e.events, ev)
+	}
+}

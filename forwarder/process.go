@@ -1,0 +1,265 @@
+package forwarder
+
+import (
+	"naru/internal/conntrack"
+	"naru/internal/neigh"
+	"naru/internal/wire"
+	"naru/nat"
+)
+
+// parse is the first half of the way: it looks at the frame alone. A packet that the table may know has a Hash then.
+func (e *Engine) parse(p *wire.Packet) {
+	p.Verdict, p.Hash = wire.Drop, 0
+	if p.Reason = p.ParseLink(); p.Reason != wire.ReasonNone {
+		return
+	}
+	leg := &e.snap.legs[p.Leg]
+	d := p.Bytes()
+	if wire.MAC(d[6:12]) == leg.MAC {
+		p.Reason = wire.Loop
+		return
+	}
+	if d[6]&1 != 0 { // answers go to the source
+		p.Reason = wire.MartianSource
+		return
+	}
+	if d[0]&1 == 0 && wire.MAC(d[:6]) != leg.MAC {
+		p.Reason = wire.NotOurMAC
+		return
+	}
+	if p.Reason = p.ParseNetwork(); p.Reason == wire.ReasonNone && p.Frag == wire.Whole &&
+		(p.Proto == wire.ProtoTCP || p.Proto == wire.ProtoUDP) && p.Version != 0 {
+		p.Hash = e.table.Hash(&p.Flow) | 1
+		e.sink += e.table.TouchIndex(p.Hash)
+	}
+}
+
+// process is the second half: whose packet is it, and what becomes of it.
+func (e *Engine) process(p *wire.Packet) {
+	if e.trace != nil {
+		e.rec.start(e, p)
+	}
+	switch {
+	case p.Reason != wire.ReasonNone:
+		e.refuse(p)
+	case p.EtherType == wire.TypeARP:
+		e.arp(p)
+	case p.Version == 0:
+		e.done(p, wire.NotIP)
+	case p.Bytes()[0]&1 != 0:
+		e.multicast(p)
+	case p.Hash != 0:
+		e.flow(p)
+	case p.Frag == wire.Whole && (p.Proto == wire.ProtoICMP && p.Version == 4 || p.Proto == wire.ProtoICMPv6 && p.Version == 6):
+		e.icmp(p)
+	default:
+		e.other(p)
+	}
+}
+
+// refuse ends a packet that was refused while it was parsed. What is not addressed to us is not ours to judge.
+func (e *Engine) refuse(p *wire.Packet) {
+	if p.Version != 0 {
+		if o := e.snap.owned[p.Flow.Dst]; o == nil {
+			p.Reason = wire.NotOurAddress
+		} else if o.kernel && p.Reason != wire.TCPMalformed && p.Reason != wire.UDPMalformed {
+			p.Reason = wire.NotOurPort
+		}
+	}
+	e.done(p, p.Reason)
+}
+
+// multicast deals with packets to a multicast or broadcast MAC address: only neighbour discovery is ours.
+func (e *Engine) multicast(p *wire.Packet) {
+	if p.Version == 6 && p.Proto == wire.ProtoICMPv6 && p.Frag == wire.Whole {
+		if t := p.Transport()[0]; t == wire.ICMPv6Solicit || t == wire.ICMPv6Advertise {
+			e.nd(p)
+			return
+		}
+	}
+	e.done(p, wire.Multicast)
+}
+
+// other deals with fragments and with protocols that no service can have.
+func (e *Engine) other(p *wire.Packet) {
+	switch o := e.snap.owned[p.Flow.Dst]; {
+	case o == nil:
+		e.done(p, wire.NotOurAddress)
+	case p.Frag != wire.Whole && e.ourFragment(p, o):
+		e.done(p, wire.Fragment)
+	case o.kernel:
+		e.done(p, wire.NotOurPort)
+	default:
+		e.done(p, wire.ProtoUnknown)
+	}
+}
+
+// ourFragment reports whether a fragment to an address of ours is ours to drop. On an address that the kernel holds, only
+// a first fragment tells: later ones have no ports, and the kernel gets them.
+func (e *Engine) ourFragment(p *wire.Packet, o *owned) bool {
+	if !o.kernel {
+		return true
+	}
+	if p.Frag == wire.LaterFragment {
+		return false
+	}
+	if o.vip {
+		return o.match(p.Proto, p.Flow.DstPort) != nil
+	}
+	return o.usesPort(p.Flow.DstPort)
+}
+
+// flow deals with a TCP or UDP packet: of a connection, of a new one, or of none.
+func (e *Engine) flow(p *wire.Packet) {
+	id, dir := e.table.Lookup(&p.Flow, p.Hash)
+	if id != conntrack.None {
+		c := e.table.Conn(id)
+		if e.table.Expired(c, e.now) || p.Proto == wire.ProtoTCP && dir == conntrack.Original && e.table.Restart(e.now, c, p) {
+			e.endConn(id)
+			id = conntrack.None
+		}
+	}
+	if e.trace != nil {
+		e.rec.lookup(e, id, dir)
+	}
+	if id == conntrack.None {
+		e.stranger(p)
+		return
+	}
+	e.forward(p, id, dir)
+}
+
+// stranger deals with a packet that belongs to no connection.
+func (e *Engine) stranger(p *wire.Packet) {
+	o := e.snap.owned[p.Flow.Dst]
+	if o == nil {
+		e.done(p, wire.NotOurAddress)
+		return
+	}
+	var svc *service
+	if o.vip {
+		svc = o.match(p.Proto, p.Flow.DstPort)
+	}
+	if o.kernel && svc == nil && !o.usesPort(p.Flow.DstPort) {
+		e.done(p, wire.NotOurPort)
+		return
+	}
+	switch {
+	case p.Flow.Src.Martian(p.Version) || e.snap.owned[p.Flow.Src] != nil:
+		e.done(p, wire.MartianSource)
+	case p.Proto == wire.ProtoTCP && !p.FlagsValid():
+		e.done(p, wire.TCPFlags)
+	case svc != nil:
+		e.connect(p, svc)
+	case o.vip:
+		e.reject(p, o.reject, wire.NoService)
+	default:
+		e.done(p, wire.NoConnection)
+	}
+}
+
+// forward sends a packet of a connection on its way: full NAT in the packet's direction.
+func (e *Engine) forward(p *wire.Packet, id conntrack.ID, dir conntrack.Dir) {
+	if p.Proto == wire.ProtoTCP && !p.FlagsValid() {
+		e.done(p, wire.TCPFlags)
+		return
+	}
+	if p.TTL() <= 1 {
+		e.hopLimit(p)
+		return
+	}
+	c := e.table.Conn(id)
+	hop, reason := e.nextHop(c, dir)
+	if reason != wire.ReasonNone {
+		e.done(p, reason)
+		return
+	}
+	if mtu := e.snap.legs[e.neigh.Leg(hop)].MTU; p.SegmentLen() > mtu {
+		e.tooBig(p, mtu)
+		return
+	}
+	e.table.Seen(e.now, id, dir, p)
+	if c.State == conntrack.TCPClosed {
+		e.release(c)
+	}
+	path := e.table.Path(c.Path)
+	var to nat.Tuple
+	if dir == conntrack.Original {
+		to = nat.Tuple{Src: path.Local, Dst: path.Backend, SrcPort: c.LocalPort, DstPort: c.BackendPort}
+	} else {
+		to = nat.Tuple{Src: path.VIP, Dst: c.Client, SrcPort: c.VIPPort, DstPort: c.ClientPort}
+	}
+	if e.trace != nil {
+		e.rec.translate(e, c, id, dir)
+	}
+	nat.Translate(p, &to)
+	e.send(p, hop)
+}
+
+// nextHop returns the next hop of a connection's direction, from memory while nothing about routes and neighbours changed.
+func (e *Engine) nextHop(c *conntrack.Conn, dir conntrack.Dir) (neigh.ID, wire.Reason) {
+	if g := e.neigh.Generation(); g != e.neighGen {
+		e.neighGen = g
+		e.hops = max(1, e.hops+1)
+	}
+	if dir == conntrack.Reply {
+		if c.NextHopGen == e.hops {
+			return neigh.ID(c.NextHop), wire.ReasonNone
+		}
+		hop, reason := e.route(c.Client)
+		if reason == wire.ReasonNone {
+			c.NextHop, c.NextHopGen = uint16(hop), e.hops
+		}
+		return hop, reason
+	}
+	pi := &e.paths[c.Path]
+	if pi.hops == e.hops {
+		return pi.next, wire.ReasonNone
+	}
+	hop, reason := e.route(pi.key.address)
+	if reason == wire.ReasonNone {
+		pi.next, pi.hops = hop, e.hops
+	}
+	return hop, reason
+}
+
+// route asks the routing table and finds the neighbour.
+func (e *Engine) route(dst wire.Addr) (neigh.ID, wire.Reason) {
+	leg, next, ok := e.snap.routes.lookup(dst)
+	if !ok {
+		return neigh.None, wire.NoRoute
+	}
+	hop := e.neigh.Want(e.now, uint8(leg), next)
+	if hop == neigh.None {
+		return hop, wire.NeighFull
+	}
+	return hop, wire.ReasonNone
+}
+
+// done counts a packet at its final verdict.
+func (e *Engine) done(p *wire.Packet, reason wire.Reason) {
+	p.Reason, p.Verdict = reason, reason.Verdict()
+	e.count(p.Verdict, reason)
+	if e.trace != nil {
+		e.rec.finish(e, p, neigh.None)
+	}
+}
+
+func (e *Engine) count(v wire.Verdict, reason wire.Reason) {
+	c := &e.counters
+	switch v {
+	case wire.Transmit:
+		c.Transmitted++
+		return
+	case wire.Held:
+		c.Held++
+		return
+	case wire.Pass:
+		c.Passed++
+	case wire.Consume:
+		c.Consumed++
+	case wire.Drop:
+		c.Dropped++
+	}
+	c.ByReason[reason]++
+}

@@ -1,0 +1,163 @@
+package forwarder
+
+import (
+	"naru/internal/neigh"
+	"naru/internal/wire"
+)
+
+// send gives a packet its MAC addresses and puts it into the output; while the next hop's address is not known, the
+// packet waits or is dropped.
+func (e *Engine) send(p *wire.Packet, hop neigh.ID) {
+	mac, wait := e.neigh.MAC(e.now, hop)
+	if mac == nil {
+		switch {
+		case !wait || !e.held.keep(p, hop, e.neigh.Generation()):
+			e.done(p, wire.NeighUnresolved)
+		default:
+			p.Verdict = wire.Held
+			e.count(wire.Held, wire.ReasonNone)
+			if e.trace != nil {
+				e.rec.finish(e, p, hop)
+			}
+		}
+		return
+	}
+	leg := e.neigh.Leg(hop)
+	p.Leg = leg
+	d := p.Bytes()
+	copy(d[:6], mac[:])
+	copy(d[6:12], e.snap.legs[leg].MAC[:])
+	p.Len = p.End // padding stays behind
+	e.emit(&p.Frame)
+	p.Verdict = wire.Transmit
+	e.counters.Transmitted++
+	if e.trace != nil {
+		e.rec.finish(e, p, hop)
+	}
+}
+
+// emit puts a frame into the output of its leg.
+func (e *Engine) emit(f *wire.Frame) {
+	e.out.Legs[f.Leg] = append(e.out.Legs[f.Leg], f)
+	e.counters.Sent++
+}
+
+// answer sends a frame that was written over the packet that caused it back to where that came from: length bytes of the
+// network packet. The reason tells what it is.
+func (e *Engine) answer(p *wire.Packet, length int, reason wire.Reason) {
+	d := p.Bytes()
+	copy(d[:6], d[6:12])
+	copy(d[6:12], e.snap.legs[p.Leg].MAC[:])
+	p.Len = p.L3 + length
+	p.End = p.Len
+	p.Offload = wire.Offload{}
+	e.emit(&p.Frame)
+	e.done(p, reason)
+}
+
+// heldFrame is a packet that waits for its next hop's MAC address. It was counted and translated already.
+type heldFrame struct {
+	wire.Frame
+	mem [heldSize]byte
+	hop neigh.ID
+	gen uint32 // of the neighbour table, when hop was right
+	st  holdState
+}
+
+type holdState uint8
+
+const (
+	holdFree holdState = iota
+	holdWaiting
+	holdSent // in the output of this call; free in the next
+)
+
+// holdTable keeps the packets in a ring, so that they leave in the order in which they came.
+type holdTable struct {
+	frames  [heldFrames]heldFrame
+	first   int // the oldest
+	waiting int
+	used    int // waiting or sent, from first on
+}
+
+func (h *holdTable) reset() {
+	for h.used > 0 && h.frames[h.first].st != holdWaiting {
+		h.frames[h.first].st = holdFree
+		h.first = (h.first + 1) % heldFrames
+		h.used--
+	}
+}
+
+// keep copies a packet.
+func (h *holdTable) keep(p *wire.Packet, hop neigh.ID, gen uint32) bool {
+	d := p.Bytes()[:p.End]
+	if h.used == heldFrames || len(d) > heldSize-wire.Headroom {
+		return false
+	}
+	f := &h.frames[(h.first+h.used)%heldFrames]
+	h.used++
+	h.waiting++
+	f.Frame = p.Frame
+	f.Buf, f.Off, f.Len = f.mem[:], wire.Headroom, len(d)
+	copy(f.mem[wire.Headroom:], d)
+	f.hop, f.gen, f.st = hop, gen, holdWaiting
+	return true
+}
+
+// letGo sends the held packets whose next hop is known now, and drops those whose next hop did not answer.
+func (e *Engine) letGo() {
+	h := &e.held
+	for n := 0; n < h.used && h.waiting > 0; n++ {
+		f := &h.frames[(h.first+n)%heldFrames]
+		if f.st != holdWaiting {
+			continue
+		}
+		switch {
+		case f.gen != e.neigh.Generation() || e.neigh.Absent(f.hop):
+			f.st = holdFree
+			h.waiting--
+			e.counters.Held--
+			e.count(wire.Drop, wire.NeighUnresolved)
+		case e.neigh.Known(f.hop):
+			f.st = holdSent
+			h.waiting--
+			e.counters.Held--
+			e.counters.Transmitted++
+			mac, _ := e.neigh.MAC(e.now, f.hop)
+			f.Leg = e.neigh.Leg(f.hop)
+			d := f.Bytes()
+			copy(d[:6], mac[:])
+			copy(d[6:12], e.snap.legs[f.Leg].MAC[:])
+			e.emit(&f.Frame)
+		}
+	}
+}
+
+// ownFrame is memory for the frames that naru makes itself in one call.
+type ownFrame struct {
+	wire.Frame
+	mem [wire.Headroom + ownSize]byte
+}
+
+type ownTable struct {
+	frames [ownFrames]ownFrame
+	used   int
+}
+
+func (o *ownTable) reset() { o.used = 0 }
+
+// room reports whether another frame can be made in this call.
+func (o *ownTable) room() bool { return o.used < ownFrames }
+
+// make returns the bytes of a new frame behind its Ethernet header, which is filled in; room must have been asked.
+func (e *Engine) make(leg uint8, to wire.MAC, etherType uint16, length int) (*wire.Frame, []byte) {
+	o := &e.own.frames[e.own.used]
+	e.own.used++
+	o.Frame = wire.Frame{Buf: o.mem[:], Off: wire.Headroom, Len: wire.EthernetLen + length, Leg: leg}
+	d := o.Bytes()
+	copy(d[:6], to[:])
+	copy(d[6:12], e.snap.legs[leg].MAC[:])
+	d[12], d[13] = byte(etherType>>8), byte(etherType)
+	e.counters.Made++
+	return &o.Frame, d[wire.EthernetLen:]
+}

@@ -1,0 +1,265 @@
+package forwarder
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"naru/internal/conntrack"
+	"naru/internal/wire"
+	"naru/nat"
+	"naru/sched"
+)
+
+// Seed is the source of every random choice.
+type Seed [32]byte
+
+// words cuts the seed into four words, each mixed with a purpose so that no two uses share a key.
+func (s Seed) words(purpose uint64) (w [4]uint64) {
+	for i := range w {
+		w[i] = mix64(binary.LittleEndian.Uint64(s[8*i:]) + mix64(purpose+uint64(i)))
+	}
+	return w
+}
+
+// The purposes of keys.
+const (
+	forTable = iota + 1
+	forSource
+	forNeighbors
+	forLimit
+	forPorts
+)
+
+// mix64 is the finalizer of MurmurHash3 (Appleby), a bijection that mixes well.
+func mix64(x uint64) uint64 {
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	x *= 0xc4ceb9fe1a85ec53
+	return x ^ x>>33
+}
+
+// Snapshot is a compiled Config: immutable, but for the state of schedulers, active counts and port pools, which is carried
+// from one snapshot to the next by the names and addresses that it belongs to.
+type Snapshot struct {
+	legs      []Leg
+	owned     map[wire.Addr]*owned
+	order     []*owned // of the addresses, for announcements
+	services  []*service
+	routes    routes
+	neighbors []Neighbor
+
+	shared map[string]*shared
+	pools  map[poolKey][]*nat.Pool
+}
+
+// owned is an address that is naru's, wholly or in part.
+type owned struct {
+	addr   wire.Addr
+	vip    bool // else a local address
+	kernel bool // the kernel holds it: only our ports are ours, it answers ARP and echo
+	reject Reject
+	ports  []servedPorts // of a VIP
+	source []PortRange   // of a local address
+}
+
+type servedPorts struct {
+	proto   uint8
+	ports   PortRange
+	service *service
+}
+
+// match returns the service of a port, or nil.
+func (o *owned) match(proto uint8, port uint16) *service {
+	for i := range o.ports {
+		if s := &o.ports[i]; s.proto == proto && s.ports.Contains(port) {
+			return s.service
+		}
+	}
+	return nil
+}
+
+// usesPort reports whether full NAT uses a port of a local address.
+func (o *owned) usesPort(port uint16) bool {
+	for _, r := range o.source {
+		if r.Contains(port) {
+			return true
+		}
+	}
+	return false
+}
+
+// service is a Service with everything that a new connection needs.
+type service struct {
+	Service
+	vip       wire.Addr
+	locals    []wire.Addr
+	addrs     []wire.Addr // of the backends
+	scheduler sched.Scheduler
+	backends  []sched.Backend
+	keys      []pathKey     // of backend b and local l at b*len(locals)+l
+	pools     [][]*nat.Pool // likewise, then by worker
+	idle      conntrack.Idle
+	index     int
+}
+
+// pathKey identifies what connections share, over reloads.
+type pathKey struct {
+	service, backend    string
+	vip, local, address wire.Addr
+	port                uint16
+	proto               uint8
+}
+
+// poolKey identifies a pool of local ports, over reloads and services.
+type poolKey struct {
+	local, backend wire.Addr
+	port           uint16 // 0: any
+	ports          PortRange
+	rest           time.Duration
+	proto          uint8
+}
+
+// shared is the state of a service that all workers share.
+type shared struct {
+	kind      sched.Kind
+	scheduler sched.Scheduler
+	active    map[string]*atomic.Int64 // by backend name
+}
+
+// Compile makes a snapshot for so many workers. State of services, backends and pools that are still there is taken over
+// from prev, which may be nil. The error names the object that is wrong; a validated configuration gives none.
+func Compile(cfg Config, workers int, seed Seed, prev *Snapshot) (*Snapshot, error) {
+	if workers < 1 || len(cfg.Legs) == 0 || len(cfg.Legs) > 255 {
+		return nil, errors.New("forwarder: needs at least one worker and 1 to 255 legs")
+	}
+	s := &Snapshot{
+		legs: slices.Clone(cfg.Legs), owned: map[wire.Addr]*owned{}, routes: compileRoutes(cfg.Routes),
+		neighbors: slices.Clone(cfg.Neighbors), shared: map[string]*shared{}, pools: map[poolKey][]*nat.Pool{},
+	}
+	for _, v := range cfg.VIPs {
+		s.own(v.Addr, &owned{vip: true, kernel: v.Shared, reject: v.Reject})
+	}
+	c := compiler{s: s, prev: prev, workers: workers, seed: seed}
+	if prev == nil {
+		c.prev = &Snapshot{}
+	}
+	for i := range cfg.Services {
+		if err := c.service(&cfg.Services[i]); err != nil {
+			return nil, fmt.Errorf("forwarder: service %q: %w", cfg.Services[i].Name, err)
+		}
+	}
+	return s, nil
+}
+
+func (s *Snapshot) own(a netip.Addr, o *owned) *owned {
+	o.addr = wire.AddrFrom(a)
+	if old := s.owned[o.addr]; old != nil {
+		return old
+	}
+	s.owned[o.addr] = o
+	s.order = append(s.order, o)
+	return o
+}
+
+type compiler struct {
+	s, prev *Snapshot
+	workers int
+	seed    Seed
+}
+
+func (c *compiler) service(cfg *Service) error {
+	svc := &service{Service: *cfg, vip: wire.AddrFrom(cfg.VIP), idle: conntrack.Idle{
+		TCPSyn: cfg.Timeouts.TCPSyn, TCPEstablished: cfg.Timeouts.TCPEstablished, TCPClosing: cfg.Timeouts.TCPClosing,
+		UDP: cfg.Timeouts.UDP, UDPUnreplied: cfg.Timeouts.UDPUnreplied}}
+	vip := c.s.owned[svc.vip]
+	if vip == nil || !vip.vip {
+		return fmt.Errorf("VIP %v is not among the VIPs", cfg.VIP)
+	}
+	for _, r := range cfg.Ports {
+		vip.ports = append(vip.ports, servedPorts{cfg.Proto, r, svc})
+	}
+	for _, l := range cfg.Locals {
+		o := c.s.own(l.Addr, &owned{kernel: l.Kernel})
+		if o.vip {
+			return fmt.Errorf("local address %v is a VIP", l.Addr)
+		}
+		o.source = append(o.source, cfg.SourcePorts)
+		svc.locals = append(svc.locals, o.addr)
+	}
+	state := c.share(cfg)
+	svc.scheduler = state.scheduler
+	for _, b := range cfg.Backends {
+		active := state.active[b.Name]
+		svc.backends = append(svc.backends, sched.Backend{Weight: b.Weight, Active: active})
+		svc.addrs = append(svc.addrs, wire.AddrFrom(b.Addr))
+		c.paths(svc, &b)
+	}
+	c.s.services = append(c.s.services, svc)
+	return nil
+}
+
+// share takes over what workers share of a service, or makes it.
+func (c *compiler) share(cfg *Service) *shared {
+	state := &shared{kind: cfg.Scheduler, active: map[string]*atomic.Int64{}}
+	old := c.prev.shared[cfg.Name]
+	if old != nil && old.kind == cfg.Scheduler {
+		state.scheduler = old.scheduler
+	} else {
+		state.scheduler = sched.New(cfg.Scheduler)
+	}
+	for _, b := range cfg.Backends {
+		if old != nil && old.active[b.Name] != nil {
+			state.active[b.Name] = old.active[b.Name]
+		} else {
+			state.active[b.Name] = new(atomic.Int64)
+		}
+	}
+	c.s.shared[cfg.Name] = state
+	return state
+}
+
+// paths adds the paths to a backend, one a local address, and their pools.
+func (c *compiler) paths(svc *service, b *Backend) {
+	addr := wire.AddrFrom(b.Addr)
+	for _, local := range svc.locals {
+		svc.keys = append(svc.keys, pathKey{service: svc.Name, backend: b.Name, vip: svc.vip, local: local, address: addr,
+			port: b.Port, proto: svc.Proto})
+		svc.pools = append(svc.pools, c.pool(poolKey{
+			local, addr, poolPort(svc, b), svc.SourcePorts, svc.PortRest, svc.Proto}))
+	}
+}
+
+// poolPort is the backend port that a pool is for: 0 where one pool must serve many.
+func poolPort(svc *service, b *Backend) uint16 {
+	if b.Port == 0 && len(svc.Ports) == 1 && svc.Ports[0].Lo == svc.Ports[0].Hi {
+		return svc.Ports[0].Lo
+	}
+	return b.Port
+}
+
+func (c *compiler) pool(key poolKey) []*nat.Pool {
+	if ps := c.s.pools[key]; ps != nil {
+		return ps
+	}
+	ps := c.prev.pools[key]
+	if len(ps) != c.workers {
+		w := c.seed.words(forPorts)
+		seed := w[0]
+		for _, part := range [][]byte{key.local[:8], key.local[8:], key.backend[:8], key.backend[8:]} {
+			seed = mix64(seed ^ binary.LittleEndian.Uint64(part))
+		}
+		seed = mix64(seed ^ uint64(key.port)<<8 ^ uint64(key.proto))
+		ps = make([]*nat.Pool, c.workers)
+		for i := range ps {
+			ps[i] = nat.NewPool(key.ports.Lo, key.ports.Hi, i, c.workers, key.rest, mix64(seed+uint64(i)))
+		}
+	}
+	c.s.pools[key] = ps
+	return ps
+}
