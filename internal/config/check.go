@@ -36,7 +36,8 @@ func (d *decoder) checkInterfaces() {
 		}
 	}
 	if len(all) > maxInterfaces {
-		d.fail(fmt.Sprintf("interfaces[%d]", maxInterfaces), "remove some", "naru works on at most %d interfaces", maxInterfaces)
+		d.fail(fmt.Sprintf("interfaces[%d]", maxInterfaces), "remove some",
+			"naru works on at most %d interfaces", maxInterfaces)
 	}
 	if !known {
 		return
@@ -53,7 +54,8 @@ func (d *decoder) checkVIPs() {
 	for i, v := range d.cfg.VIPs {
 		same := func(o VIP) bool { return o.Address == v.Address }
 		if j := slices.IndexFunc(d.cfg.VIPs[:i], same); j >= 0 && v.Address.IsValid() {
-			d.fail(fmt.Sprintf("vips[%d].address", i), "remove one of them", "%s is listed twice, first as vips[%d]", v.Address, j)
+			d.fail(fmt.Sprintf("vips[%d].address", i), "remove one of them",
+				"%s is listed twice, first as vips[%d]", v.Address, j)
 		}
 	}
 }
@@ -80,7 +82,8 @@ func (d *decoder) checkServices() {
 		s := &d.cfg.Services[i]
 		path := fmt.Sprintf("services[%d]", i)
 		if j, twice := first[s.Name]; twice && s.Name != "" {
-			d.fail(path+".name", "give each service its own name", "service %s is defined twice, first as services[%d]", s.Name, j)
+			d.fail(path+".name", "give each service its own name",
+				"service %s is defined twice, first as services[%d]", s.Name, j)
 		} else {
 			first[s.Name] = i
 		}
@@ -94,7 +97,8 @@ func (d *decoder) checkBackends(path string, s *Service) {
 	at := join(path, "backends")
 	_, written := d.keys[at]
 	if !written || d.empty[at] {
-		d.warn(at, `add "backends:" with "- {name: b1, address: 192.0.2.1}"`, "service %s has no backends; it refuses every connection", s.Name)
+		d.warn(at, `add "backends:" with "- {name: b1, address: 192.0.2.1}"`,
+			"service %s has no backends; it refuses every connection", s.Name)
 	}
 	weight := 0
 	names, targets := map[string]int{}, map[netip.AddrPort]int{}
@@ -102,7 +106,8 @@ func (d *decoder) checkBackends(path string, s *Service) {
 		weight += b.Weight
 		item := fmt.Sprintf("%s[%d]", at, i)
 		if j, twice := names[b.Name]; twice && b.Name != "" {
-			d.fail(item+".name", "give each backend of a service its own name", "backend %s is defined twice, first as %s[%d]", b.Name, at, j)
+			d.fail(item+".name", "give each backend of a service its own name",
+				"backend %s is defined twice, first as %s[%d]", b.Name, at, j)
 		} else {
 			names[b.Name] = i
 		}
@@ -115,7 +120,8 @@ func (d *decoder) checkBackends(path string, s *Service) {
 		}
 	}
 	if len(s.Backends) > 0 && weight == 0 {
-		d.warn(at, "give one backend a weight above 0", "every backend of service %s has weight 0; it takes no new connections", s.Name)
+		d.warn(at, "give one backend a weight above 0",
+			"every backend of service %s has weight 0; it takes no new connections", s.Name)
 	}
 }
 
@@ -177,7 +183,8 @@ func (d *decoder) overlap(a, b claim) {
 	}
 	sa, sb := d.cfg.Services[a.service], d.cfg.Services[b.service]
 	d.fail(path, "a packet belongs to one service; change the ports or the VIP",
-		"port %s of %s/%s overlaps port %s of service %s (services[%d])", b.Ports, sb.VIP, sb.Protocol, a.Ports, sa.Name, a.service)
+		"port %s of %s/%s overlaps port %s of service %s (services[%d])",
+		b.Ports, sb.VIP, sb.Protocol, a.Ports, sa.Name, a.service)
 }
 
 // checkAddresses finds an address that is used for two things that exclude each other.
@@ -200,7 +207,8 @@ func (d *decoder) checkAddresses() {
 	for i, s := range d.cfg.Services {
 		for j, a := range s.NAT.SourcePool {
 			if at, is := vips[a]; is {
-				d.fail(fmt.Sprintf("services[%d].nat.source_pool[%d]", i, j), "use another address of naru's on the backends' side",
+				d.fail(fmt.Sprintf("services[%d].nat.source_pool[%d]", i, j),
+					"use another address of naru's on the backends' side",
 					"%s is a VIP (%s); a reply to it could not be told from a request", a, at)
 			}
 		}
@@ -238,7 +246,8 @@ func (d *decoder) checkSourcePorts() {
 				continue
 			}
 			if r := s.NAT.SourcePorts; a.IsValid() && r != u.Ports && r != (Ports{}) && u.Ports != (Ports{}) {
-				d.fail(fmt.Sprintf("services[%d].nat.source_ports", i), "write the same range in both, or use two addresses",
+				d.fail(fmt.Sprintf("services[%d].nat.source_ports", i),
+					"write the same range in both, or use two addresses",
 					"%s has the ports %s here and %s in services[%d]; they are one pool", a, r, u.Ports, u.service)
 				break
 			}

@@ -34,8 +34,8 @@ type defaults struct {
 	timeouts                     Timeouts
 }
 
-// defaultTimeouts: tcp_established is RFC 5382 REQ-5, tcp_closing its REQ-5 for closing ones, udp RFC 4787 REQ-5, icmp
-// RFC 5508 REQ-1. tcp_syn is shorter than RFC 5382 asks for: a flood of SYNs must not fill the table.
+// defaultTimeouts follow RFC 5382 REQ-5 (tcp_established, tcp_closing), RFC 4787 REQ-5 (udp) and RFC 5508 3.2 (icmp).
+// tcp_syn is shorter than RFC 5382 asks for: a flood of SYNs must not fill the table.
 var defaultTimeouts = Timeouts{
 	TCPSyn:         30 * time.Second,
 	TCPEstablished: 2*time.Hour + 4*time.Minute,
@@ -74,7 +74,7 @@ func (d *decoder) root(v value) {
 		{"services", d.services},
 	}, later("ha", "include", "log", "shutdown", "health", "hash_key_file")...))
 	d.need(v, "version", `write "version: 1" as the first line`)
-	d.need(v, "interfaces", `write "interfaces:" with "- {name: eth0, side: client}" and "- {name: eth1, side: backend}"`)
+	d.need(v, "interfaces", `write "interfaces: [{name: eth0, side: client}, {name: eth1, side: backend}]"`)
 	if _, ok := d.keys["services"]; !ok {
 		d.warn("", `add "services:"`, "there are no services; naru forwards nothing")
 	}

@@ -36,7 +36,8 @@ func Load(file string, src []byte) (*Config, []Problem, error) {
 func (d *decoder) load(src []byte) {
 	defer func() {
 		if r := recover(); r != nil {
-			d.report(Position{File: d.file}, "", "write it in a simpler way", "cannot read this YAML: %s", oneLine(fmt.Sprint(r)))
+			d.report(Position{File: d.file}, "", "write it in a simpler way",
+				"cannot read this YAML: %s", oneLine(fmt.Sprint(r)))
 		}
 	}()
 	root := d.parse(src)

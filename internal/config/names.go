@@ -206,7 +206,8 @@ func (d *decoder) sourcePorts(v value) Ports {
 	r, ok := parseRange(s)
 	switch {
 	case !ok:
-		d.fail(v.path, "write it as 1024-32767, from 1 to 65535, the lower port first", "%s is not a range of ports", quoted(s))
+		d.fail(v.path, "write it as 1024-32767, from 1 to 65535, the lower port first",
+			"%s is not a range of ports", quoted(s))
 	case int(r.Hi)-int(r.Lo)+1 < minSourcePorts:
 		d.fail(v.path, fmt.Sprintf("give at least %d ports; each worker gets its own part", minSourcePorts),
 			"%s has only %d ports", s, int(r.Hi)-int(r.Lo)+1)

@@ -196,7 +196,7 @@ func (n *nesting) open(col int) *block {
 
 // syntaxFixes are what to do about the parser's messages, by a part of them.
 var syntaxFixes = []struct{ part, fix string }{
-	{"mapping value is not allowed", `put a value that ends in ":" or contains ": " in quotes, and indent all keys of a mapping alike`},
+	{"mapping value is not allowed", `put a value with ":" in quotes, and indent all keys of a mapping alike`},
 	{"non-map value", `write "key: value", with a space after the colon`},
 	{"value is not allowed", "indent it like the items above"},
 	{"']'", `close the list with "]", and put a comma between its items`},
