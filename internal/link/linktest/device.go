@@ -149,7 +149,11 @@ func testOffload(t *testing.T, p *pair) {
 func testVLAN(t *testing.T, p *pair) {
 	for _, tpid := range []uint16{0x8100, 0x88a8} {
 		for _, tci := range []uint16{0, 42, 0xe001} {
-			f := p.frame(1, mtu+14)
+			n := mtu + 14
+			if tpid != 0x8100 {
+				n -= 4 // a wire may have no room beyond the MTU for other tags
+			}
+			f := p.frame(1, n)
 			f.TPID, f.TCI = tpid, tci
 			p.send(t, f)
 			got := p.receive(t, 1)
