@@ -1,0 +1,164 @@
+package forwarder_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"testing"
+
+	"naru/forwarder"
+	"naru/internal/wire"
+	"naru/internal/wiretest"
+	"naru/nat"
+)
+
+const benchBatch = 32
+
+// bench is a rig with connections that are established, and the frames of one packet of each.
+type bench struct {
+	rig    *rig
+	batch  []wire.Packet
+	bufs   [][]byte
+	frame  []byte
+	order  []uint32 // connections in random order
+	cursor int
+}
+
+func newBench(tb testing.TB, conns int) *bench {
+	b := &bench{rig: newRigSized(tb, config(), max(1024, conns+conns/8))}
+	b.frame = fromClient(wiretest.Frame{Src: "10.0.0.0:1000", Dst: vip + ":53", UDP: true, Payload: make([]byte, 18)}).Bytes(tb)
+	b.batch = make([]wire.Packet, benchBatch)
+	for i := range b.batch {
+		b.bufs = append(b.bufs, make([]byte, wire.Headroom+wire.MinBuffer))
+		b.batch[i] = wire.Packet{Frame: wire.Frame{Buf: b.bufs[i], Off: wire.Headroom, Len: len(b.frame)}}
+	}
+	for i := range conns {
+		b.order = append(b.order, uint32(i))
+	}
+	x := uint64(1)
+	for i := conns - 1; i > 0; i-- {
+		x = x*6364136223846793005 + 1442695040888963407
+		j := int(x>>33) % (i + 1)
+		b.order[i], b.order[j] = b.order[j], b.order[i]
+	}
+	return b
+}
+
+// fill puts the next packets into the batch: connection n is a client address and port.
+func (b *bench) fill() {
+	for i := range b.batch {
+		n := b.order[b.cursor]
+		if b.cursor++; b.cursor == len(b.order) {
+			b.cursor = 0
+		}
+		p := &b.batch[i]
+		p.Frame = wire.Frame{Buf: b.bufs[i], Off: wire.Headroom, Len: len(b.frame)}
+		d := p.Bytes()
+		copy(d, b.frame)
+		// Address and port change in a way that leaves both checksums right.
+		binary.BigEndian.PutUint16(d[28:], uint16(n>>16))
+		binary.BigEndian.PutUint16(d[34:], 1000+uint16(n))
+		binary.BigEndian.PutUint16(d[24:], binary.BigEndian.Uint16(b.frame[24:])-uint16(n>>16))
+	}
+}
+
+func (b *bench) run(tb testing.TB) {
+	b.rig.now += 1000
+	b.rig.eng.Process(b.rig.now, b.batch, b.rig.out, nil)
+	if n := len(b.rig.out.Legs[1]); n != len(b.batch) {
+		tb.Fatalf("%d of %d forwarded: %v", n, len(b.batch), b.batch[0].Reason)
+	}
+	b.rig.out.Reset()
+}
+
+// BenchmarkBaseline copies, parses, hashes and rewrites a packet: what every forwarder of this kind does, without a table.
+func BenchmarkBaseline(b *testing.B) {
+	x := newBench(b, 1000)
+	to := nat.Tuple{Src: wire.AddrFrom(addr(local)), Dst: wire.AddrFrom(addr(server1)), SrcPort: 1024, DstPort: 80}
+	var sum uint64
+	b.ReportAllocs()
+	for i := 0; i < b.N; i += benchBatch {
+		x.fill()
+		for j := range x.batch {
+			p := &x.batch[j]
+			p.ParseLink()
+			p.ParseNetwork()
+			le := binary.LittleEndian
+			sum ^= (le.Uint64(p.Flow.Src[8:]) ^ le.Uint64(p.Flow.Dst[8:]) ^ uint64(p.Flow.SrcPort)) * 0x9e3779b97f4a7c15
+			nat.Translate(p, &to)
+		}
+	}
+	report(b)
+	if sum == 1 {
+		b.Log(sum)
+	}
+}
+
+// BenchmarkFullNAT is an established connection's packet through the engine, in random order of connections.
+func BenchmarkFullNAT(b *testing.B) {
+	for _, conns := range []int{1_000, 80_000, 1_000_000} {
+		b.Run(fmt.Sprintf("established/conns=%d", conns), func(b *testing.B) {
+			x := newBench(b, min(conns, 80_000)) // as many as 3 backends have ports for
+			if conns > 80_000 {
+				x = newBenchPorts(b, conns)
+			}
+			for i := 0; i < len(x.order); i += benchBatch {
+				x.fill()
+				x.run(b)
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := 0; i < b.N; i += benchBatch {
+				x.fill()
+				x.run(b)
+			}
+			report(b)
+		})
+	}
+}
+
+// newBenchPorts has enough local addresses for a million connections.
+func newBenchPorts(b *testing.B, conns int) *bench {
+	x := newBench(b, conns)
+	cfg := config()
+	cfg.Services[2].Locals = nil
+	for i := range 12 {
+		cfg.Services[2].Locals = append(cfg.Services[2].Locals, forwarder.Local{Addr: addr(fmt.Sprintf("10.10.10.%d", 100+i))})
+	}
+	cfg.Services[2].SourcePorts = forwarder.PortRange{Lo: 1024, Hi: 65535}
+	cfg.Services[2].Timeouts.UDPUnreplied = 1 << 50
+	x.rig = newRigSized(b, cfg, 1<<20)
+	return x
+}
+
+// BenchmarkNewConnection is the first packet of a connection: schedule, port, insert; the connections before end by
+// expiry, which is counted in.
+func BenchmarkNewConnection(b *testing.B) {
+	x := newBench(b, 50_000)
+	b.ReportAllocs()
+	for i := 0; i < b.N; i += benchBatch {
+		x.fill()
+		x.rig.now = x.rig.now.Add(20_000_000) // an idle time of 30 s later every client is new again
+		x.run(b)
+		x.rig.eng.Tick(x.rig.now, x.rig.out, nil)
+		x.rig.out.Reset()
+	}
+	report(b)
+}
+
+func report(b *testing.B) {
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds()/1e6, "Mpps")
+}
+
+func TestProcessAllocatesNothing(t *testing.T) {
+	x := newBench(t, 4096)
+	warm := func() {
+		x.fill()
+		x.rig.now = x.rig.now.Add(300e6)
+		x.run(t)
+		x.rig.eng.Tick(x.rig.now, x.rig.out, nil)
+		x.rig.out.Reset()
+	}
+	if n := testing.AllocsPerRun(300, warm); n != 0 {
+		t.Errorf("new and old connections and expiry: %v allocations a batch", n)
+	}
+}
