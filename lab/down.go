@@ -20,7 +20,7 @@ func (l *Lab) Down() error { return l.State.remove() }
 func Remove(name string) error {
 	s, err := loadState(name)
 	if errors.Is(err, fs.ErrNotExist) && !exists(s.Dir()) {
-		return fmt.Errorf("lab: %q: %w; naru lab list shows what is there", name, ErrNotUp)
+		return errNoLab(name)
 	}
 	if s.busy() {
 		return fmt.Errorf("lab: %s is in use by process %d; end that first", name, s.Owner.PID)

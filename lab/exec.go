@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -20,11 +21,11 @@ func (l *Lab) Exec(node string, argv []string) error {
 		return errors.New("lab: exec: no command given")
 	}
 	if l.topology.Node(node) == nil {
-		return fmt.Errorf("lab: %s has no node %q; there is: %v", l.Name, node, l.Nodes)
+		return fmt.Errorf("lab: %s has no node %q; there are %s", l.Name, node, strings.Join(l.Nodes, ", "))
 	}
 	program, err := exec.LookPath(argv[0])
 	if err != nil {
-		return fmt.Errorf("lab: exec: %w", err)
+		return fmt.Errorf("lab: %w", err)
 	}
 	// The thread never comes back: either it becomes the program, or the caller reports the error and ends.
 	runtime.LockOSThread()

@@ -7,21 +7,16 @@ import (
 )
 
 const fullNATDrawing = `
-   client 10.20.40.80                                                    server01 10.10.10.1
-       |                                                                     |
-       |  10.20.40.0/24                               10.10.10.0/24          |
-       |                                                                     |
-   router 10.20.40.1                                                     switch --- server02 10.10.10.2
-          200.100.50.1                                                    |  |
-       |                                                                  |  |
-       |  200.100.50.0/24                                                 |  server03 10.10.10.3
-       |                                                                  |
-       +------------- 200.100.50.2  director (naru)  10.10.10.254 --------+
-
-   VIP       200.100.50.25   www.naru.test   held by no kernel: naru answers ARP for it
-   request   client > router > director > server02     source becomes 10.10.10.254, destination 10.10.10.2
-   reply     server02 > director > router > client     source becomes the VIP again
-   IPv6      2001:db8:20::80 - 2001:db8:50::2, VIP 2001:db8:50::25 - 2001:db8:10::fe, 2001:db8:10::1-3
+ client          router           VIP 200.100.50.25   director          switch
++-------------+ +--------------+  www.naru.test      +----------------+  +---+
+| 10.20.40.80 |-| 10.20.40.1   |         .           |      naru      |  |   |-- server01 10.10.10.1
++-------------+ | 200.100.50.1 |---------.-----------| 200.100.50.2   |  |   |-- server02 10.10.10.2
+                +--------------+  200.100.50.0/24    |   10.10.10.254 |--|   |-- server03 10.10.10.3
+                                                     +----------------+  +---+
+ the VIP  belongs to no kernel: naru answers ARP and ND for it, and ping
+ request  client > router > naru > server02   source becomes 10.10.10.254, destination 10.10.10.2
+ reply    server02 > naru > router > client   source becomes the VIP again
+ IPv6     client 2001:db8:20::80, VIP 2001:db8:50::25, naru 2001:db8:10::fe, server01 2001:db8:10::1
 `
 
 // fullNAT is the classic example: three servers that know nothing of naru.
@@ -43,6 +38,7 @@ func fullNAT() *Scenario {
 		PortLo:       1024,
 		PortHi:       32767,
 		UnservedPort: 81,
+		Variants:     fullNATVariants,
 	}
 }
 

@@ -11,9 +11,6 @@ import (
 	"time"
 )
 
-// ErrNotUp is what is returned for a lab that does not exist.
-var ErrNotUp = errors.New("no such lab")
-
 // Lab is a network that was built.
 type Lab struct {
 	State
@@ -173,7 +170,7 @@ func Open(name string) (*Lab, error) {
 	}
 	s, err := loadState(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("lab: %q: %w; naru lab list shows what is there", name, ErrNotUp)
+		return nil, errNoLab(name)
 	}
 	if err != nil {
 		return nil, err
@@ -183,6 +180,10 @@ func Open(name string) (*Lab, error) {
 		return nil, err
 	}
 	return &Lab{State: s, scenario: sc, topology: sc.Topology(s.Options)}, nil
+}
+
+func errNoLab(name string) error {
+	return fmt.Errorf("lab: there is none called %q; naru lab list shows what is there", name)
 }
 
 // onlyLab returns the name of the only lab that is up.
@@ -199,7 +200,7 @@ func onlyLab() (string, error) {
 	}
 	switch len(names) {
 	case 0:
-		return "", fmt.Errorf("lab: %w is up; build one with naru lab up fullnat", ErrNotUp)
+		return "", errors.New("lab: none is up; build one with naru lab up fullnat")
 	case 1:
 		return names[0], nil
 	}

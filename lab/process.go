@@ -110,8 +110,8 @@ func waitPidfd(fd int, limit time.Duration) bool {
 	}
 }
 
-// startProcess starts a program in a node as a process of its own session, with its output in a log file of the lab. The
-// files become its descriptors from 3 on. It is in the state file before this returns.
+// startProcess starts a program in a node as a process of its own session, with its output in a log file of the lab.
+// The files become its descriptors from 3 on. It is in the state file before this returns.
 func startProcess(l *Lab, node, role string, argv []string, files ...*os.File) (Process, error) {
 	log, err := os.OpenFile(l.LogFile(node), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
@@ -141,7 +141,8 @@ func startServers(ctx context.Context, l *Lab, node string) error {
 		return fmt.Errorf("lab: %w", err)
 	}
 	defer read.Close()
-	p, err := startProcess(l, node, roleServers, []string{l.exe, "lab", "node-serve", "--name", node}, write)
+	argv := []string{l.exe, "lab", "node-serve", "--name", node}
+	p, err := startProcess(l, node, roleServers, argv, write)
 	write.Close()
 	if err != nil {
 		return err

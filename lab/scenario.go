@@ -41,6 +41,9 @@ type Scenario struct {
 	PortLo       uint16                     // first and last source port towards the backends
 	PortHi       uint16
 	UnservedPort uint16 // a port of the VIPs without a service
+
+	// Variants are the ways to build the scenario that Test tries, with what must hold in each.
+	Variants func() []Variant
 }
 
 // scenarios are all scenarios, in the order of lists.

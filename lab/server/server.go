@@ -1,8 +1,8 @@
 // Package server is what runs in the server nodes of a lab: small servers whose answers tell who answered, whom they
 // saw, and whether every byte arrived.
 //
-// Contract: HTTP on TCP port 80 (RFC 9110; keep-alive on), echo on UDP port 7 (after RFC 862, but the answer begins with
-// who answered whom), and a half-close test on TCP port 9000 that reads to the end of the stream before it answers. All
+// Contract: HTTP on TCP port 80 (RFC 9110; keep-alive on), echo on UDP port 7 (after RFC 862, but the answer begins
+// with who answered whom), and a half-close test on TCP port 9000 that reads to the end of the stream before it answers. All
 // serve IPv4 and IPv6. The servers trust whoever reaches them: they are for namespaces, not for networks.
 package server
 
@@ -74,8 +74,8 @@ func serveHTTP(l net.Listener, name string) error {
 	return fmt.Errorf("server: http: %w", s.Serve(l))
 }
 
-// Handler returns the HTTP server of the name: / tells who saw whom, /bytes?n=N sends the first N bytes of Pattern, POST
-// /sum tells how many bytes came and their SHA-256, /slow?ms=N answers after N milliseconds.
+// Handler returns the HTTP server of the name: / tells who saw whom, /bytes?n=N sends the first N bytes of Pattern,
+// POST /sum tells how many bytes came and their SHA-256, /slow?ms=N answers after N milliseconds.
 func Handler(name string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

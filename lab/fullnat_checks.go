@@ -1,0 +1,73 @@
+package lab
+
+import "net/netip"
+
+// fullNATVariants are the ways to build the scenario and what must hold in each.
+func fullNATVariants() []Variant {
+	s := fullNAT()
+	all := fullNATChecks(s)
+	return []Variant{
+		{"offloads on", Options{}, all},
+		{"tso off gso off on the director's interfaces", Options{NoSegment: true}, all},
+		{"a source pool that nobody holds", Options{FreePool: true}, all},
+		{"the director's interfaces are macvlan", Options{MacvlanLegs: true}, ownershipChecks(s)},
+	}
+}
+
+// fullNATChecks are all assertions. Those that look back at the whole run come last.
+func fullNATChecks(s *Scenario) []check {
+	checks := []check{{"www.naru.test resolves in the client's node", resolves}}
+	for _, vip := range s.vips() {
+		checks = append(checks, over(vip, []check{
+			{"ping to the VIP is answered", pings(vip)},
+			{"the VIP's neighbour is naru", ownedByDirector(vip)},
+			{"backends see naru's address", sees(vip)},
+			{"round robin is exact", roundRobin(vip)},
+			{"one connection stays on one backend", keepAlive(vip)},
+			{"many clients at a time", parallel(vip)},
+			{"a download arrives unchanged", download(vip)},
+			{"an upload arrives unchanged", upload(vip)},
+			{"a half-closed connection still answers", halfClose(vip)},
+			{"UDP answers come from the VIP", echoes(vip)},
+			{"TCP to a port without a service", refusedTCP(vip)},
+			{"UDP to a port without a service", refusedUDP(vip)},
+			{"a packet that has travelled too far", hopLimit(vip)},
+		})...)
+	}
+	return append(checks, lookBackChecks()...)
+}
+
+// ownershipChecks are the assertions about addresses: somebody must answer ARP and ND for them.
+func ownershipChecks(s *Scenario) []check {
+	var checks []check
+	for _, vip := range s.vips() {
+		checks = append(checks, over(vip, []check{
+			{"ping to the VIP is answered", pings(vip)},
+			{"the VIP's neighbour is naru", ownedByDirector(vip)},
+			{"backends see naru's address", sees(vip)},
+		})...)
+	}
+	return append(checks, lookBackChecks()...)
+}
+
+// over puts the IP version before what is asserted.
+func over(vip netip.Addr, checks []check) []check {
+	version := "IPv4 "
+	if vip.Is6() {
+		version = "IPv6 "
+	}
+	for i := range checks {
+		checks[i].what = version + checks[i].what
+	}
+	return checks
+}
+
+func lookBackChecks() []check {
+	return []check{
+		{"the director's own address still answers ping", pings(netip.MustParseAddr("200.100.50.2"))},
+		{"the director's own IPv6 address too", pings(netip.MustParseAddr("2001:db8:50::2"))},
+		{"the client got packets from the VIPs only", onlyVIPs},
+		{"the director's kernel stayed out of it", kernelStayedOut},
+		{"naru still runs", stillRuns},
+	}
+}
