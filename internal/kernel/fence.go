@@ -97,8 +97,8 @@ func (f *Fence) Ensure() (restored bool, err error) {
 	return true, nil
 }
 
-// Guard calls Ensure whenever the ruleset changes, in a goroutine that ends with Down, and reports when it had to put the
-// fence up again (err is nil then) or could not. The process must be in the fence's network namespace as a whole.
+// Guard calls Ensure whenever the ruleset changes, in a goroutine that ends with Down, and reports when it had to put
+// the fence up again (err is nil then) or could not. The process must be in the fence's network namespace as a whole.
 func (f *Fence) Guard(report func(err error)) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

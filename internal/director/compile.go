@@ -1,0 +1,131 @@
+package director
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"naru/forwarder"
+	"naru/internal/config"
+	"naru/internal/kernel"
+	"naru/internal/wire"
+	"naru/sched"
+)
+
+var (
+	modes = map[string]forwarder.Mode{
+		"fullnat": forwarder.FullNAT, "nat": forwarder.NAT, "l2dsr": forwarder.L2DSR, "l3dsr": forwarder.L3DSR,
+	}
+	rejects = map[string]forwarder.Reject{
+		"rst": forwarder.RejectRST, "icmp": forwarder.RejectICMP, "drop": forwarder.RejectDrop,
+	}
+	midstreams = map[string]forwarder.Midstream{
+		"reject": forwarder.MidstreamReject, "drop": forwarder.MidstreamDrop, "pickup": forwarder.MidstreamPickup,
+	}
+	protocols = map[string]uint8{"tcp": wire.ProtoTCP, "udp": wire.ProtoUDP}
+)
+
+// compile puts the configuration and the state of the host into the engine's words. An interface that the host does not
+// have is an error.
+func compile(cfg *config.Config, host *kernel.State) (forwarder.Config, error) {
+	legs, byIndex, err := compileLegs(cfg, host)
+	if err != nil {
+		return forwarder.Config{}, err
+	}
+	out := forwarder.Config{
+		Legs:      legs,
+		Routes:    compileRoutes(host, byIndex),
+		Neighbors: compileNeighbors(cfg, host, byIndex),
+	}
+	for _, v := range cfg.VIPs {
+		out.VIPs = append(out.VIPs, forwarder.VIP{
+			Addr: v.Address, Shared: v.Owner == "shared", Reject: rejects[v.Reject],
+		})
+	}
+	for i := range cfg.Services {
+		out.Services = append(out.Services, compileService(&cfg.Services[i], host))
+	}
+	return out, nil
+}
+
+// compileLegs also returns the leg of each interface index.
+func compileLegs(cfg *config.Config, host *kernel.State) ([]forwarder.Leg, map[int]int, error) {
+	var legs []forwarder.Leg
+	byIndex := map[int]int{}
+	for i, ifc := range cfg.Interfaces {
+		l, ok := host.Link(ifc.Name)
+		if !ok {
+			return nil, nil, fmt.Errorf("director: interface %s is gone", ifc.Name)
+		}
+		leg := forwarder.Leg{Name: ifc.Name, MAC: l.MAC, MTU: l.MTU,
+			Client: ifc.Side != "backend", Backend: ifc.Side != "client"}
+		for _, a := range host.Addrs {
+			if a.Link == l.Index {
+				leg.Addrs = append(leg.Addrs, a.Prefix)
+			}
+		}
+		byIndex[l.Index] = i
+		legs = append(legs, leg)
+	}
+	return legs, byIndex, nil
+}
+
+// compileRoutes keeps routes that leave by no leg of ours: what they hide must not be sent by a shorter prefix.
+func compileRoutes(host *kernel.State, byIndex map[int]int) []forwarder.Route {
+	var out []forwarder.Route
+	for _, r := range host.Routes {
+		leg, ours := byIndex[r.Link]
+		if !ours {
+			leg = -1
+		}
+		out = append(out, forwarder.Route{Prefix: r.Prefix, Leg: leg, Gateway: r.Gateway})
+	}
+	return out
+}
+
+// compileNeighbors lets a static neighbour of the configuration win over the kernel's entry.
+func compileNeighbors(cfg *config.Config, host *kernel.State, byIndex map[int]int) []forwarder.Neighbor {
+	var out []forwarder.Neighbor
+	type key struct {
+		leg  int
+		addr netip.Addr
+	}
+	static := map[key]bool{}
+	for _, n := range cfg.Neighbors {
+		leg := slices.IndexFunc(cfg.Interfaces, func(i config.Interface) bool { return i.Name == n.Interface })
+		static[key{leg, n.Address}] = true
+		out = append(out, forwarder.Neighbor{Leg: leg, Addr: n.Address, MAC: n.MAC, Static: true})
+	}
+	for _, n := range host.Neighbors {
+		if leg, ours := byIndex[n.Link]; ours && !static[key{leg, n.Addr}] {
+			out = append(out, forwarder.Neighbor{Leg: leg, Addr: n.Addr, MAC: n.MAC, Static: n.Permanent})
+		}
+	}
+	return out
+}
+
+func compileService(s *config.Service, host *kernel.State) forwarder.Service {
+	kind, _ := sched.Parse(s.Scheduler)
+	out := forwarder.Service{
+		Name: s.Name, VIP: s.VIP, Proto: protocols[s.Protocol], Mode: modes[s.Mode], Scheduler: kind,
+		SourcePorts:    forwarder.PortRange(s.NAT.SourcePorts),
+		KeepClientPort: s.NAT.KeepClientPort,
+		PortRest:       s.NAT.PortRest,
+		Timeouts:       forwarder.Timeouts(s.Timeouts),
+		Reject:         rejects[s.Reject],
+		Midstream:      midstreams[s.Midstream],
+	}
+	for _, p := range s.Ports {
+		out.Ports = append(out.Ports, forwarder.PortRange(p))
+	}
+	for _, a := range s.NAT.SourcePool {
+		_, _, held := host.HoldsAddress(a)
+		out.Locals = append(out.Locals, forwarder.Local{Addr: a, Kernel: held})
+	}
+	for _, b := range s.Backends {
+		out.Backends = append(out.Backends, forwarder.Backend{
+			Name: b.Name, Addr: b.Address, Port: b.Port, Weight: uint32(b.Weight),
+		})
+	}
+	return out
+}

@@ -1,0 +1,388 @@
+package director
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"sync"
+	"time"
+
+	"naru/forwarder"
+	"naru/internal/config"
+	"naru/internal/kernel"
+	"naru/internal/link"
+)
+
+// ErrRestart says that a change of the configuration cannot be made while naru runs.
+var ErrRestart = errors.New("needs a restart of naru")
+
+// Options are what New needs. All but Record are required.
+type Options struct {
+	Config *config.Config
+	// Open opens the devices of one worker, one a configured interface, in order. It is called once a worker, after
+	// the fence is up.
+	Open func(worker, workers int) (link.Set, error)
+	Log  *slog.Logger
+	Seed forwarder.Seed
+	// Record gets the decision record of every packet, on a worker's goroutine; it must not keep it. nil: off.
+	Record forwarder.Trace
+}
+
+// Director is a live naru.
+type Director struct {
+	opt     Options
+	log     *slog.Logger
+	limit   limiter
+	owner   *kernel.Owner
+	mirror  *kernel.Mirror
+	fence   *kernel.Fence // nil with fence: none
+	workers []*worker
+	events  chan forwarder.Event
+
+	// What follows belongs to whoever holds mu: New, the loop of Run, Reload.
+	mu       sync.Mutex
+	cfg      *config.Config
+	locals   locals
+	spec     kernel.FenceSpec
+	compiled forwarder.Config
+	snapshot *forwarder.Snapshot
+	groups   []map[[6]byte]bool
+	up       map[string]bool // interfaces that were up when last seen
+	closed   bool
+}
+
+// New brings naru up to where packets can flow. The error is a *HostError if the host does not fit the configuration, a
+// *kernel.OwnedError if another naru runs here, and wraps os.ErrPermission or kernel.ErrUnsupported where those are the
+// cause. After an error nothing is left behind.
+func New(opt Options) (d *Director, err error) {
+	d = &Director{opt: opt, log: opt.Log, cfg: opt.Config, up: map[string]bool{},
+		events: make(chan forwarder.Event, eventRoom)}
+	defer func() {
+		if err != nil {
+			_ = d.Close()
+		}
+	}()
+	if d.owner, err = kernel.Own(); err != nil {
+		return nil, err
+	}
+	if d.mirror, err = kernel.NewMirror(d.mirrorTrouble); err != nil {
+		return nil, err
+	}
+	host := d.mirror.State()
+	if err := d.checkHost(opt.Config, host); err != nil {
+		return nil, err
+	}
+	d.locals.add(opt.Config)
+	d.spec = fenceSpec(opt.Config, host, &d.locals)
+	if err := d.raiseFence(); err != nil {
+		return nil, err
+	}
+	if d.compiled, err = compile(opt.Config, host); err != nil {
+		return nil, err
+	}
+	workers := workerCount(opt.Config)
+	if d.snapshot, err = forwarder.Compile(d.compiled, workers, opt.Seed, nil); err != nil {
+		return nil, err
+	}
+	for i := range workers {
+		if err := d.addWorker(i, workers); err != nil {
+			return nil, err
+		}
+	}
+	d.groups = groups(&d.compiled)
+	if err := regroup(d.workers[0].set.Devices, nil, d.groups); err != nil {
+		return nil, err
+	}
+	d.noteLinks(host)
+	return d, nil
+}
+
+// workerCount is one for "auto": more need devices that share the traffic out.
+func workerCount(cfg *config.Config) int { return max(1, cfg.Node.Workers) }
+
+func (d *Director) addWorker(i, workers int) error {
+	set, err := d.opt.Open(i, workers)
+	if err != nil {
+		return err
+	}
+	engine, err := forwarder.New(forwarder.Options{Seed: d.opt.Seed, Worker: i, Workers: workers,
+		Connections: d.cfg.Node.Connections / workers}, d.snapshot)
+	if err != nil {
+		_ = set.Close()
+		return err
+	}
+	d.workers = append(d.workers, newWorker(i, set, engine, d.opt.Record, d.queueEvent))
+	return nil
+}
+
+func (d *Director) raiseFence() (err error) {
+	if d.cfg.Fence == "none" {
+		d.log.Warn("no fence: this host's kernel answers beside naru (RST, ICMP unreachable) and forwards what it can",
+			"fix", "fence: nft")
+		return nil
+	}
+	if d.fence, err = kernel.FenceUp(d.spec); err != nil {
+		return err
+	}
+	return d.fence.Guard(d.fenceTrouble)
+}
+
+// Run moves packets until the context ends (nil) or something breaks. It may be called once.
+func (d *Director) Run(ctx context.Context) error {
+	failed := make(chan error, len(d.workers))
+	for _, w := range d.workers {
+		w.engine.Announce()
+		go func() { failed <- w.run() }()
+	}
+	defer d.stopWorkers()
+	d.log.Info("running", "services", len(d.cfg.Services), "vips", len(d.cfg.VIPs), "workers", len(d.workers))
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return err
+		case <-d.mirror.Changed():
+			d.hostChanged()
+		case e := <-d.events:
+			d.logEvent(e)
+		}
+	}
+}
+
+func (d *Director) stopWorkers() {
+	for _, w := range d.workers {
+		w.stop()
+	}
+	for _, w := range d.workers {
+		<-w.done
+	}
+}
+
+// Reload replaces the configuration while Run runs. After an error the old one goes on: a *HostError if the host does
+// not fit, one that wraps ErrRestart if only a restart can do it.
+func (d *Director) Reload(cfg *config.Config) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := needsRestart(d.cfg, cfg); err != nil {
+		return err
+	}
+	host := d.mirror.State()
+	if err := d.checkHost(cfg, host); err != nil {
+		return err
+	}
+	if err := d.apply(cfg, host); err != nil {
+		return err
+	}
+	d.announce()
+	return nil
+}
+
+// needsRestart says what cannot be changed while naru runs.
+func needsRestart(old, cfg *config.Config) error {
+	switch {
+	case !reflect.DeepEqual(old.Interfaces, cfg.Interfaces):
+		return fmt.Errorf("interfaces: a change %w", ErrRestart)
+	case old.Fence != cfg.Fence:
+		return fmt.Errorf("fence: a change %w", ErrRestart)
+	case workerCount(old) != workerCount(cfg):
+		return fmt.Errorf("node.workers: a change %w", ErrRestart)
+	case old.Node.Connections != cfg.Node.Connections:
+		return fmt.Errorf("node.connections: a change %w", ErrRestart)
+	}
+	return nil
+}
+
+// apply compiles and swaps in. What has not changed is left alone.
+func (d *Director) apply(cfg *config.Config, host *kernel.State) error {
+	next, err := compile(cfg, host)
+	if err != nil {
+		return err
+	}
+	changed := !reflect.DeepEqual(next, d.compiled)
+	snapshot := d.snapshot
+	if changed {
+		if snapshot, err = forwarder.Compile(next, len(d.workers), d.opt.Seed, d.snapshot); err != nil {
+			return err
+		}
+	}
+	d.locals.add(cfg)
+	if err := d.updateFence(fenceSpec(cfg, host, &d.locals)); err != nil {
+		return err
+	}
+	d.cfg = cfg
+	if !changed {
+		return nil
+	}
+	d.compiled, d.snapshot = next, snapshot
+	d.rejoin()
+	for _, w := range d.workers {
+		w.engine.Swap(snapshot)
+	}
+	return nil
+}
+
+// updateFence comes before the engines get the snapshot: an address is fenced before it is answered for.
+func (d *Director) updateFence(spec kernel.FenceSpec) error {
+	if d.fence == nil || reflect.DeepEqual(spec, d.spec) {
+		return nil
+	}
+	if err := d.fence.Update(spec); err != nil {
+		return err
+	}
+	d.spec = spec
+	return nil
+}
+
+// rejoin runs on the first worker's goroutine, which owns the devices; a membership counts for all sockets of an
+// interface.
+func (d *Director) rejoin() {
+	want := groups(&d.compiled)
+	if reflect.DeepEqual(want, d.groups) {
+		return
+	}
+	w := d.workers[0]
+	var err error
+	if w.call(func() { err = regroup(w.set.Devices, d.groups, want) }) && err != nil {
+		d.log.Error("multicast groups", "error", err)
+	}
+	d.groups = want
+}
+
+// hostChanged follows the kernel: routes, neighbours, addresses, links.
+func (d *Director) hostChanged() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	host := d.mirror.State()
+	if err := d.checkHost(d.cfg, host); err != nil {
+		d.say("host", slog.LevelError, "this host no longer fits the configuration", "error", err)
+	}
+	if err := d.apply(d.cfg, host); err != nil {
+		d.say("apply", slog.LevelError, "a change of this host could not be followed", "error", err)
+		return
+	}
+	d.log.Debug("followed a change of the host", "routes", len(host.Routes), "neighbors", len(host.Neighbors))
+	if d.noteLinks(host) {
+		d.announce()
+	}
+}
+
+// noteLinks tells the devices about their interfaces and reports whether one of ours came up.
+func (d *Director) noteLinks(host *kernel.State) (cameUp bool) {
+	for _, w := range d.workers {
+		for _, dev := range w.set.Devices {
+			if r, ok := dev.(interface{ Refresh() error }); ok {
+				if err := r.Refresh(); err != nil {
+					d.say("refresh", slog.LevelWarn, "interface", "error", err)
+				}
+			}
+		}
+	}
+	for _, ifc := range d.cfg.Interfaces {
+		l, _ := host.Link(ifc.Name)
+		before, known := d.up[ifc.Name]
+		if known && before != l.Up {
+			d.log.Warn("interface changed", "interface", ifc.Name, "up", l.Up)
+		}
+		cameUp = cameUp || known && !before && l.Up
+		d.up[ifc.Name] = l.Up
+	}
+	return cameUp
+}
+
+// announce is the first worker's: one announcement of an address is enough.
+func (d *Director) announce() { d.workers[0].engine.Announce() }
+
+// checkHost logs warnings and returns what is worse.
+func (d *Director) checkHost(cfg *config.Config, host *kernel.State) error {
+	lo, hi, err := kernel.LocalPortRange()
+	if err != nil {
+		return err
+	}
+	found := CheckHost(cfg, host, PortRange{lo, hi})
+	for _, p := range found {
+		if p.Warning {
+			d.say(p.Path, slog.LevelWarn, p.Message, "key", p.Path, "fix", p.Fix)
+		}
+	}
+	return hostError(found)
+}
+
+// Counters returns the sum over the workers, at most a tenth of a second old; after Run it is exact.
+func (d *Director) Counters() forwarder.Counters {
+	var sum forwarder.Counters
+	for _, w := range d.workers {
+		sum.Add(w.published.Load())
+	}
+	return sum
+}
+
+// DeviceStats returns the counters of the devices by interface name, summed over the workers.
+func (d *Director) DeviceStats() map[string]link.Stats {
+	out := map[string]link.Stats{}
+	for _, w := range d.workers {
+		for _, dev := range w.set.Devices {
+			name, s := dev.Info().Name, dev.Stats()
+			sum := out[name]
+			sum.RxFrames += s.RxFrames
+			sum.RxBytes += s.RxBytes
+			sum.TxFrames += s.TxFrames
+			sum.TxBytes += s.TxBytes
+			sum.RxMissed += s.RxMissed
+			sum.RxTruncated += s.RxTruncated
+			sum.TxDropped += s.TxDropped
+			out[name] = sum
+		}
+	}
+	return out
+}
+
+// Close takes everything down, in the reverse order; Run must have returned. It may be called more than once.
+func (d *Director) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil
+	}
+	d.closed = true
+	var errs []error
+	for _, w := range d.workers {
+		errs = append(errs, w.set.Close())
+	}
+	if d.mirror != nil {
+		d.mirror.Close()
+	}
+	if d.fence != nil {
+		errs = append(errs, d.fence.Down())
+	}
+	if d.owner != nil {
+		d.owner.Release()
+	}
+	return errors.Join(errs...)
+}
+
+// say writes a message at most once in a while for each key.
+func (d *Director) say(key string, level slog.Level, msg string, args ...any) {
+	held, ok := d.limit.allow(key, time.Now())
+	if !ok {
+		return
+	}
+	if held > 0 {
+		args = append(args, "repeated", held)
+	}
+	d.log.Log(context.Background(), level, msg, args...)
+}
+
+func (d *Director) mirrorTrouble(err error) {
+	d.say("mirror", slog.LevelWarn, "kernel announcements were lost; everything is read again", "error", err)
+}
+
+func (d *Director) fenceTrouble(err error) {
+	if err != nil {
+		d.say("fence down", slog.LevelError, "the fence was taken away and cannot be put up again", "error", err)
+		return
+	}
+	d.say("fence", slog.LevelWarn, "the fence was taken away (nft flush ruleset?) and is up again")
+}
