@@ -25,8 +25,10 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 // commands returns the commands, in the order of the help. Each is new: the library writes into them.
 func commands() []*cli.Command {
 	return []*cli.Command{
+		runCommand(),
 		checkCommand(),
 		configCommand(),
+		fenceCommand(),
 		labCommand(),
 		versionCommand(),
 	}
