@@ -3,6 +3,8 @@ package afpacket
 import (
 	"errors"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -146,31 +148,82 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestOpenWithoutPrivilegeIsErrPermission(t *testing.T) {
+func TestOpenNeedsTheRawCapabilityAndNoOther(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		caps uint32
+		ok   bool
+	}{
+		{"no capability", 0, false},
+		{"CAP_NET_RAW", 1 << unix.CAP_NET_RAW, true},
+	} {
+		a, _ := wired(t)
+		a.Do(t, func() {
+			d, err := openWith(t, tc.caps, "v0")
+			if err == nil {
+				d.Close()
+			}
+			if tc.ok && err != nil {
+				t.Errorf("Open with %s: %v", tc.name, err)
+			}
+			if !tc.ok && (!errors.Is(err, os.ErrPermission) ||
+				!strings.Contains(err.Error(), "needs CAP_NET_RAW (and CAP_NET_ADMIN)")) {
+				t.Errorf("Open with %s: %v", tc.name, err)
+			}
+		})
+	}
+}
+
+// openWith opens a device with these effective capabilities only. They belong to the thread, which is the caller's
+// alone.
+func openWith(t *testing.T, caps uint32, name string) (*Device, error) {
+	t.Helper()
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var all, few [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &all[0]); err != nil {
+		t.Fatal(err)
+	}
+	few = all
+	few[0].Effective, few[1].Effective = caps, 0
+	if err := unix.Capset(&hdr, &few[0]); err != nil {
+		t.Fatal(err)
+	}
+	d, err := Open(name, Options{})
+	if err := unix.Capset(&hdr, &all[0]); err != nil {
+		t.Fatal(err)
+	}
+	return d, err
+}
+
+// TestSocketsStayOutOfTheRuntimesPoller looks at every epoll instance of the process: one that watches our socket
+// would wake a thread at each arrival.
+func TestSocketsStayOutOfTheRuntimesPoller(t *testing.T) {
 	a, _ := wired(t)
-	a.Do(t, func() {
-		// Capabilities belong to the thread, which is ours alone here.
-		hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-		var all, none [2]unix.CapUserData
-		if err := unix.Capget(&hdr, &all[0]); err != nil {
-			t.Fatal(err)
+	d := open(t, a, "v0", Options{})
+	watched := func() (n int) {
+		var fd int
+		d.rx.sock.control(func(f int) error { fd = f; return nil })
+		files, err := filepath.Glob("/proc/self/fdinfo/*")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no descriptors: %v", err)
 		}
-		none = all
-		none[0].Effective, none[1].Effective = 0, 0
-		if err := unix.Capset(&hdr, &none[0]); err != nil {
-			t.Fatal(err)
+		for _, file := range files {
+			info, _ := os.ReadFile(file) // one that is closed meanwhile is none of ours
+			for line := range strings.Lines(string(info)) {
+				if f := strings.Fields(line); len(f) > 1 && f[0] == "tfd:" && f[1] == strconv.Itoa(fd) {
+					n++
+				}
+			}
 		}
-		d, err := Open("v0", Options{})
-		if e := unix.Capset(&hdr, &all[0]); e != nil {
-			t.Fatal(e)
-		}
-		if err == nil {
-			d.Close()
-		}
-		if !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), "needs CAP_NET_RAW (and CAP_NET_ADMIN)") {
-			t.Errorf("Open without capabilities: %v", err)
-		}
-	})
+		return n
+	}
+	if n := watched(); n != 0 {
+		t.Errorf("%d epoll instances watch the socket before there is a set", n)
+	}
+	newSet(t, d)
+	if n := watched(); n != 1 {
+		t.Errorf("%d epoll instances watch the socket of a set, want 1", n)
+	}
 }
 
 func TestInterfaceDownIsNoErrorAndUpGoesOn(t *testing.T) {

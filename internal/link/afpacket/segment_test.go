@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"naru/internal/link"
 	"naru/internal/wire"
 	"naru/internal/wiretest"
@@ -88,6 +90,38 @@ func TestSuperFrameIsCutByTheKernelWhereTheInterfaceCannot(t *testing.T) {
 				t.Errorf("sender's Stats() = %+v", st)
 			}
 		})
+	}
+}
+
+// TestFramesDoNotOvertakeWhatWaitsInTheQueueingDiscipline puts a slow one under the sender: what goes around it would
+// arrive first.
+func TestFramesDoNotOvertakeWhatWaitsInTheQueueingDiscipline(t *testing.T) {
+	a, b := wired(t)
+	a.Segmentation(t, "v0", false)
+	tbf := &netlink.Tbf{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: a.Link(t, "v0").Attrs().Index, Handle: netlink.MakeHandle(1, 0),
+			Parent: netlink.HANDLE_ROOT},
+		Rate: 2 << 20, Buffer: 100_000, Limit: 1 << 20,
+	}
+	if err := a.Handle().QdiscAdd(tbf); err != nil {
+		t.Skipf("this kernel has no tbf: %v", err)
+	}
+	da, db := open(t, a, "v0", Options{}), open(t, b, "v1", Options{})
+	want := []int{}
+	for range 4 {
+		send(t, da, super(da, db, 5), frame(da, db, 100, 1))
+		want = append(want, 0, 1000, 2000, 3000, 4000, -1)
+	}
+	if !da.tx.queued {
+		t.Error("the super-frames did not take the way through the queueing discipline")
+	}
+	if got := sequences(receive(t, db, len(want))); !equal(got, want) {
+		t.Errorf("sequence numbers %v, want %v", got, want)
+	}
+	send(t, da, frame(da, db, 100, 2))
+	receive(t, db, 1)
+	if da.tx.queued {
+		t.Error("nothing waits any more, and frames still do not go around the queueing discipline")
 	}
 }
 
