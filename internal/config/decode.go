@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/goccy/go-yaml/ast"
+
 	"naru/sched"
 )
 
@@ -99,13 +101,22 @@ func (d *decoder) node(v value) {
 	n := &d.cfg.Node
 	d.mapping(v, append([]field{
 		{"name", func(v value) { n.Name = d.nodeName(v) }},
-		{"workers", func(v value) {
-			if s, _ := d.scalarText(v); s != "auto" {
-				set(&n.Workers)(d.integer(v, 1, maxWorkers))
-			}
-		}},
+		{"workers", func(v value) { n.Workers = d.workers(v) }},
 		{"connections", func(v value) { set(&n.Connections)(d.integer(v, minConnections, maxConnections)) }},
 	}, later("hash_key_file")...))
+}
+
+// workers reads a number of workers; auto is 0.
+func (d *decoder) workers(v value) int {
+	if s, _ := d.scalarText(v); s == "auto" {
+		return 0
+	}
+	if _, isNumber := v.node.(*ast.IntegerNode); !isNumber {
+		d.fail(v.path, fmt.Sprintf("write auto or a whole number from 1 to %d", maxWorkers), "%s", notA(v.node, "a number"))
+		return 0
+	}
+	n, _ := d.integer(v, 1, maxWorkers)
+	return n
 }
 
 func (d *decoder) admin(v value) {

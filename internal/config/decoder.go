@@ -97,7 +97,7 @@ func kindOf(n ast.Node) string {
 	case *ast.BoolNode:
 		return n.GetToken().Value
 	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
-		return "the number " + quoted(n.GetToken().Value)
+		return "the number " + shorten(n.GetToken().Value)
 	case *ast.StringNode:
 		return quoted(n.Value)
 	case *ast.LiteralNode:

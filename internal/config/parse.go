@@ -134,7 +134,7 @@ func (d *decoder) checkTokens(tokens token.Tokens) bool {
 			before = tokens[i-1]
 		}
 		if what := n.add(tk, before); what != "" {
-			d.report(d.position(tk), "", "naru's configuration is at most six levels deep", "%s", what)
+			d.report(d.position(tk), "", "write it like naru config example", "%s", what)
 			return false
 		}
 	}
@@ -197,6 +197,7 @@ func (n *nesting) open(col int) *block {
 // syntaxFixes are what to do about the parser's messages, by a part of them.
 var syntaxFixes = []struct{ part, fix string }{
 	{"mapping value is not allowed", `put a value with ":" in quotes, and indent all keys of a mapping alike`},
+	{"unexpected key name", `write "key: value", with a space after the colon`},
 	{"non-map value", `write "key: value", with a space after the colon`},
 	{"value is not allowed", "indent it like the items above"},
 	{"']'", `close the list with "]", and put a comma between its items`},

@@ -46,10 +46,10 @@ func (d *decoder) oneOf(v value, words ...string) (string, bool) {
 	if ok && slices.Contains(words, n.Value) {
 		return n.Value, true
 	}
-	fix := "write one of " + choice
+	fix := ""
 	if ok {
 		if s := Suggest(n.Value, words); s != "" {
-			fix = fmt.Sprintf("did you mean %q? it takes one of %s", s, choice)
+			fix = fmt.Sprintf("did you mean %q?", s)
 		}
 	}
 	d.fail(v.path, fix, "%s", notA(v.node, "one of "+choice))
