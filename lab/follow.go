@@ -12,6 +12,7 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 
+	"naru/internal/record"
 	"naru/lab/server"
 )
 
@@ -45,6 +46,7 @@ type journey []sighting
 type story struct {
 	lab      *Lab
 	journeys []journey
+	records  []record.Line
 }
 
 // follow sends one request and watches it on every cable.
@@ -84,6 +86,9 @@ func (l *Lab) follow(ctx context.Context) (*story, error) {
 	s := &story{lab: l, journeys: join(seen, client)}
 	if len(s.journeys) == 0 {
 		return nil, fmt.Errorf("lab: no packet of %s was seen", client)
+	}
+	if s.records, err = readRecords(l.RecordFile()); err != nil {
+		return nil, err
 	}
 	return s, nil
 }

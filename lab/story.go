@@ -49,20 +49,37 @@ func (s *story) hop(w io.Writer, p *sighting) {
 		net.HardwareAddr(p.srcMAC[:]), net.HardwareAddr(p.dstMAC[:]), p.src, p.dst)
 }
 
-// explain writes what naru did between two cables.
+// explain writes what naru did between two cables, and why: in full for the first packet of a direction.
 func (s *story) explain(w io.Writer, before, after *sighting, request, again bool) {
+	l := s.decision(before)
 	if again {
-		fmt.Fprintf(w, "    naru       a connection that it knows: the same change as above\n")
+		state := ""
+		if l != nil && l.State != "" {
+			state = " (" + l.State + ")"
+		}
+		fmt.Fprintf(w, "    naru       knows the connection%s: the same change as above\n", state)
 		return
 	}
-	fmt.Fprintf(w, "    naru       rewrites\n")
-	sourceWhy, destWhy := "the client must see the VIP", "the client of this connection"
-	if request {
-		sourceWhy, destWhy = "so that the reply comes back here", "the backend"
+	who := "naru"
+	line := func(word, format string, args ...any) {
+		fmt.Fprintf(w, "    %-10s %-12s %s\n", who, word, fmt.Sprintf(format, args...))
+		who = ""
 	}
-	fmt.Fprintf(w, "               source       %-17s -> %-18s %s\n", before.src, after.src, sourceWhy)
-	fmt.Fprintf(w, "               destination  %-17s -> %-18s %s\n", before.dst, after.dst, destWhy)
-	fmt.Fprintf(w, "               TTL          %-17d -> %-18d as at any router\n", before.ttl, after.ttl)
+	if l != nil {
+		for _, r := range reasons(l) {
+			line(r[0], "%s", r[1])
+		}
+	}
+	sourceWhy, destWhy := "the client knows nobody else", "the client of this connection"
+	if request {
+		sourceWhy, destWhy = "so that the reply comes back here", s.lab.nodeOf(after.dstMAC)+"'s own address"
+	}
+	line("source", "%-17s -> %-18s %s", before.src, after.src, sourceWhy)
+	line("destination", "%-17s -> %-18s %s", before.dst, after.dst, destWhy)
+	line("TTL", "%-17d -> %-18d as at any router", before.ttl, after.ttl)
+	if l != nil && l.NextHop != "" {
+		line("next hop", "%s", nextHopWords(l, s.lab.nodeOf(after.dstMAC)))
+	}
 }
 
 // nodeOf returns the node that has an interface with this MAC address.

@@ -77,7 +77,8 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		links []Link
 		want  string // "" for none
 	}{
-		{"two nodes and a cable are right", []Node{{Name: "a", Interfaces: eth0}, {Name: "b", Interfaces: eth0}}, cable, ""},
+		{"two nodes and a cable are right",
+			[]Node{{Name: "a", Interfaces: eth0}, {Name: "b", Interfaces: eth0}}, cable, ""},
 		{"a node's name must be valid", []Node{{Name: "A_"}}, nil, `node "A_"`},
 		{"a node's name must be its own", []Node{{Name: "a"}, {Name: "a"}}, nil, `node "a": doubled`},
 		{"an interface needs a cable", []Node{{Name: "a", Interfaces: eth0}}, nil, "a/eth0: has 0 cables"},
