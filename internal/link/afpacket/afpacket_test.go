@@ -373,8 +373,11 @@ func TestFanoutGivesEachFrameToTheMemberThatTheProgramNames(t *testing.T) {
 			}
 		}
 	}
-	send(t, members[0], udp(members[0], da, 2000))
-	receive(t, da, 1)
+	// The tag makes a super-frame leave through the queueing discipline, where the kernel shows it to its taps.
+	tagged := super(members[0], da, 2)
+	tagged.TPID, tagged.TCI = 0x8100, 42
+	send(t, members[0], udp(members[0], da, 2000), tagged)
+	receive(t, da, 2)
 	for i, m := range members {
 		if n, err := m.Recv(make([]wire.Packet, 4)); n != 0 || err != nil {
 			t.Errorf("member %d receives what the group sent: %d, %v", i, n, err)

@@ -21,7 +21,7 @@ const (
 
 // Options of Open. The zero value is a good one.
 type Options struct {
-	// Batch is how many frames move in one system call, at most 64; 0 is DefaultBatch. Each costs 66 KB of memory.
+	// Batch is how many frames move in one system call, at most DefaultBatch, which 0 means too. Each costs 66 KB.
 	Batch int
 
 	// RecvBuffer is how many bytes may wait to be received; 0 is DefaultRecvBuffer. Beyond it the kernel drops
