@@ -34,7 +34,8 @@ func runCommand() *cli.Command {
 		Flags: []cli.Flag{
 			configFlag(),
 			choiceFlag("log-level", "write messages from `LEVEL` on", "info", "debug", "warn", "error"),
-			choiceFlag("log-format", "write messages as `FORMAT`; auto is text on a terminal, else json", "auto", "text", "json"),
+			choiceFlag("log-format", "write messages as `FORMAT`; auto is text on a terminal, else json",
+				"auto", "text", "json"),
 			&cli.StringFlag{
 				Name: "record", EnvVars: []string{"NARU_RECORD"},
 				Usage: "write what is decided about each packet to `FILE` (- is standard output; JSON if it ends in .jsonl)",

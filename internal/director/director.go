@@ -56,47 +56,51 @@ type Director struct {
 // New brings naru up to where packets can flow. The error is a *HostError if the host does not fit the configuration, a
 // *kernel.OwnedError if another naru runs here, and wraps os.ErrPermission or kernel.ErrUnsupported where those are the
 // cause. After an error nothing is left behind.
-func New(opt Options) (d *Director, err error) {
-	d = &Director{opt: opt, log: opt.Log, cfg: opt.Config, up: map[string]bool{},
+func New(opt Options) (*Director, error) {
+	d := &Director{opt: opt, log: opt.Log, cfg: opt.Config, up: map[string]bool{},
 		events: make(chan forwarder.Event, eventRoom)}
-	defer func() {
-		if err != nil {
-			_ = d.Close()
-		}
-	}()
-	if d.owner, err = kernel.Own(); err != nil {
+	if err := d.build(); err != nil {
+		_ = d.Close()
 		return nil, err
+	}
+	return d, nil
+}
+
+// build does the steps of New in order; Close undoes those that were done.
+func (d *Director) build() (err error) {
+	if d.owner, err = kernel.Own(); err != nil {
+		return err
 	}
 	if d.mirror, err = kernel.NewMirror(d.mirrorTrouble); err != nil {
-		return nil, err
+		return err
 	}
 	host := d.mirror.State()
-	if err := d.checkHost(opt.Config, host); err != nil {
-		return nil, err
+	if err := d.checkHost(d.cfg, host); err != nil {
+		return err
 	}
-	d.locals.add(opt.Config)
-	d.spec = fenceSpec(opt.Config, host, &d.locals)
+	d.locals.add(d.cfg)
+	d.spec = fenceSpec(d.cfg, host, &d.locals)
 	if err := d.raiseFence(); err != nil {
-		return nil, err
+		return err
 	}
-	if d.compiled, err = compile(opt.Config, host); err != nil {
-		return nil, err
+	if d.compiled, err = compile(d.cfg, host); err != nil {
+		return err
 	}
-	workers := workerCount(opt.Config)
-	if d.snapshot, err = forwarder.Compile(d.compiled, workers, opt.Seed, nil); err != nil {
-		return nil, err
+	workers := workerCount(d.cfg)
+	if d.snapshot, err = forwarder.Compile(d.compiled, workers, d.opt.Seed, nil); err != nil {
+		return err
 	}
 	for i := range workers {
 		if err := d.addWorker(i, workers); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	d.groups = groups(&d.compiled)
 	if err := regroup(d.workers[0].set.Devices, nil, d.groups); err != nil {
-		return nil, err
+		return err
 	}
 	d.noteLinks(host)
-	return d, nil
+	return nil
 }
 
 // workerCount is one for "auto": more need devices that share the traffic out.

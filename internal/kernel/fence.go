@@ -113,12 +113,10 @@ func (f *Fence) Guard(report func(err error)) error {
 				return
 			}
 			restored, err := f.Ensure()
-			if err != nil {
-				time.Sleep(settle) // a failure must not spin: the ruleset may be changing all the time
-			}
 			if restored || err != nil {
 				report(err)
 			}
+			time.Sleep(settle) // somebody may change rules all the time
 		}
 	}()
 	return nil
