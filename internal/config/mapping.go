@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/goccy/go-yaml/ast"
 )
@@ -103,12 +104,12 @@ func (d *decoder) list(v value, example string, read func(i int, item value)) bo
 	return true
 }
 
-// join returns the path of a key of the mapping at path.
+// join returns the path of a key of the mapping at path. A key may be any text; it is printed as one word.
 func join(path, key string) string {
-	if len(key) > 64 {
-		key = key[:64]
+	strange := func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '_' && r != '-' }
+	if strings.ContainsFunc(key, strange) || len(key) > maxName {
+		key = quoted(key)
 	}
-	key = strings.ToValidUTF8(key, "")
 	if path == "" {
 		return key
 	}

@@ -66,6 +66,13 @@ func TestWrongKeys(t *testing.T) {
 				"nat, timeouts, reject, midstream, backends",
 		},
 		{
+			"a key that would steer a terminal",
+			"protocol: tcp",
+			"protocol: tcp\n    \"a\\n\\e[31m b\": tcp",
+			`10:5: services[0]."a\n\x1b[31m b": unknown field; ` +
+				"known here: name, vip, ports, protocol, mode, scheduler, nat, timeouts, reject, midstream, backends",
+		},
+		{
 			"a list for a key",
 			"protocol: tcp",
 			"protocol: tcp\n    [a]: tcp",
@@ -496,7 +503,7 @@ func TestWrongAddresses(t *testing.T) {
 			"a zone",
 			"vip: 192.0.2.10",
 			"vip: \"2001:db8::1%eth0\"",
-			"7:10: services[0].vip: 2001:db8::1%eth0 has a zone; write 2001:db8::1",
+			"7:10: services[0].vip: \"2001:db8::1%eth0\" has a zone; write 2001:db8::1",
 		},
 		{
 			"link-local",

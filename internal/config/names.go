@@ -129,7 +129,7 @@ func unusable(a netip.Addr, rule addressRule) (what, fix string) {
 	case a.Is4In6():
 		return fmt.Sprintf("%s is IPv4 mapped into IPv6", a), "write " + a.Unmap().String()
 	case a.Zone() != "":
-		return fmt.Sprintf("%s has a zone", a), "write " + a.WithZone("").String()
+		return fmt.Sprintf("%q has a zone", a), "write " + a.WithZone("").String()
 	case a.IsUnspecified():
 		return fmt.Sprintf("%s is the unspecified address", a), another
 	case a.IsLoopback():
@@ -210,7 +210,7 @@ func (d *decoder) sourcePorts(v value) Ports {
 			"%s is not a range of ports", quoted(s))
 	case int(r.Hi)-int(r.Lo)+1 < minSourcePorts:
 		d.fail(v.path, fmt.Sprintf("give at least %d ports; each worker gets its own part", minSourcePorts),
-			"%s has only %d ports", s, int(r.Hi)-int(r.Lo)+1)
+			"%s has only %d ports", r, int(r.Hi)-int(r.Lo)+1)
 	default:
 		return r
 	}
