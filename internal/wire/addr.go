@@ -18,6 +18,11 @@ func Addr4(b []byte) (a Addr) {
 	return a
 }
 
+func (a *Addr) put4(v uint32) {
+	binary.BigEndian.PutUint64(a[:], 0)
+	binary.BigEndian.PutUint64(a[8:], 0xffff<<32|uint64(v))
+}
+
 // Addr6 makes an address of sixteen bytes.
 func Addr6(b []byte) Addr { return Addr(b[:16]) }
 

@@ -115,29 +115,34 @@ func (p *Packet) ParseNetwork() Reason {
 }
 
 func (p *Packet) parseIPv4() Reason {
+	be := binary.BigEndian
 	d := p.Bytes()
 	if len(d) < p.L3+IPv4Len {
 		return IPMalformed
 	}
 	ip := d[p.L3:]
-	head, total := int(ip[0]&0x0f)*4, int(binary.BigEndian.Uint16(ip[2:]))
+	head, total := int(ip[0]&0x0f)*4, int(be.Uint16(ip[2:]))
 	if total == 0 && p.Super() {
 		total = len(ip) // a super-frame beyond 64 KiB cannot say its length
 	}
 	if ip[0]>>4 != 4 || head < IPv4Len || total < head || total > len(ip) {
 		return IPMalformed
 	}
-	if Fold(Sum(ip[:head], 0)) != 0xffff {
+	src, dst := be.Uint32(ip[12:]), be.Uint32(ip[16:])
+	sum := uint64(be.Uint32(ip)) + uint64(be.Uint32(ip[4:])) + uint64(be.Uint32(ip[8:])) + uint64(src) + uint64(dst)
+	if head > IPv4Len {
+		sum = Sum(ip[IPv4Len:head], sum)
+	}
+	if Fold(sum) != 0xffff {
 		return IPChecksum
 	}
 	p.Version, p.Proto = 4, ip[9]
 	p.L4, p.End = p.L3+head, p.L3+total
 	f := &p.Flow
-	*f = Flow{Proto: ip[9]}
-	f.Src[10], f.Src[11], f.Dst[10], f.Dst[11] = 0xff, 0xff, 0xff, 0xff
-	copy(f.Src[12:], ip[12:16])
-	copy(f.Dst[12:], ip[16:20])
-	if frag := binary.BigEndian.Uint16(ip[6:]); frag&0x3fff != 0 {
+	f.SrcPort, f.DstPort, f.Proto = 0, 0, ip[9]
+	f.Src.put4(src)
+	f.Dst.put4(dst)
+	if frag := be.Uint16(ip[6:]); frag&0x3fff != 0 {
 		if frag&0x1fff != 0 {
 			p.Frag = LaterFragment
 			return ReasonNone
