@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"naru/forwarder"
@@ -15,19 +16,41 @@ import (
 
 // printCounters prints what was counted from start to end; of the reasons only those that occurred.
 func printCounters(w io.Writer, c *forwarder.Counters, stats map[string]link.Stats) {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(tw, "PACKETS\tRECEIVED\tTRANSMITTED\tCONSUMED\tPASSED\tDROPPED\tHELD\n")
-	fmt.Fprintf(tw, "\t%d\t%d\t%d\t%d\t%d\t%d\n", c.Received, c.Transmitted, c.Consumed, c.Passed, c.Dropped, c.Held)
-	fmt.Fprintf(tw, "CONNECTIONS\tMADE\tENDED\tACTIVE\tEVICTED\tPORTS REUSED EARLY\tADDRESS CLASHES\n")
-	fmt.Fprintf(tw, "\t%d\t%d\t%d\t%d\t%d\t%d\n", c.Connections, c.Ended, c.Active, c.EvictedClosed, c.PortReusedEarly,
-		c.AddressClash)
-	fmt.Fprintf(tw, "INTERFACE\tRECEIVED\tSENT\tMISSED\tTRUNCATED\tNOT SENT\n")
+	table(w, "RECEIVED\tTRANSMITTED\tCONSUMED\tPASSED\tDROPPED\tHELD",
+		row(c.Received, c.Transmitted, c.Consumed, c.Passed, c.Dropped, c.Held))
+	table(w, "CONNECTIONS\tENDED\tACTIVE\tEVICTED\tPORTS REUSED EARLY\tADDRESS CLASHES",
+		row(c.Connections, c.Ended, c.Active, c.EvictedClosed, c.PortReusedEarly, c.AddressClash))
+	var rows []string
 	for _, name := range slices.Sorted(maps.Keys(stats)) {
 		s := stats[name]
-		fmt.Fprintf(tw, "%s\t%d\t%d\t%d\t%d\t%d\n", name, s.RxFrames, s.TxFrames, s.RxMissed, s.RxTruncated, s.TxDropped)
+		rows = append(rows, name+"\t"+row(s.RxFrames, s.TxFrames, s.RxMissed, s.RxTruncated, s.TxDropped))
 	}
+	table(w, "INTERFACE\tRECEIVED\tSENT\tMISSED\tTRUNCATED\tNOT SENT", rows...)
+	rows = nil
+	for r, n := range c.ByReason {
+		if r := wire.Reason(r); n > 0 && r != wire.ReasonNone {
+			rows = append(rows, fmt.Sprintf("%s\t%s\t%d\t%s", r, r.Verdict(), n, r.Advice()))
+		}
+	}
+	table(w, "REASON\tVERDICT\tPACKETS\tMEANING", rows...)
+}
+
+// table prints a table, if it has rows, and an empty line.
+func table(w io.Writer, header string, rows ...string) {
+	if len(rows) == 0 {
+		return
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(tw, "%s\n%s\n\n", header, strings.Join(rows, "\n"))
 	_ = tw.Flush()
-	printReasons(w, c)
+}
+
+func row(numbers ...uint64) string {
+	cells := make([]string, len(numbers))
+	for i, n := range numbers {
+		cells[i] = fmt.Sprint(n)
+	}
+	return strings.Join(cells, "\t")
 }
 
 // logCounters is printCounters as one message.
@@ -42,18 +65,4 @@ func logCounters(log *slog.Logger, c *forwarder.Counters, stats map[string]link.
 		"dropped", c.Dropped, "held", c.Held, "connections", c.Connections, "ended", c.Ended, "active", c.Active,
 		"evicted_closed", c.EvictedClosed, "port_reused_early", c.PortReusedEarly, "address_clash", c.AddressClash,
 		"reasons", reasons, "interfaces", stats)
-}
-
-func printReasons(w io.Writer, c *forwarder.Counters) {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	header := "REASON\tVERDICT\tPACKETS\tMEANING\n"
-	for r, n := range c.ByReason {
-		if n == 0 || wire.Reason(r) == wire.ReasonNone {
-			continue
-		}
-		fmt.Fprint(tw, header)
-		header = ""
-		fmt.Fprintf(tw, "%s\t%s\t%d\t%s\n", wire.Reason(r), wire.Reason(r).Verdict(), n, wire.Reason(r).Advice())
-	}
-	_ = tw.Flush()
 }

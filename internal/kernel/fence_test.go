@@ -17,6 +17,8 @@ import (
 	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"naru/internal/wiretest"
 )
 
 // The wire of these tests: peer (10.9.0.1) -- host (10.9.0.2), IPv6 alike; the VIPs are routed to host.
@@ -25,27 +27,26 @@ const (
 	vipV4, vipV6   = "10.9.9.9", "fd09:9::9"
 )
 
-type wire struct{ peer, host *testNS }
+type wire struct{ peer, host *wiretest.NS }
+
+func newNS(t *testing.T, hint string) *wiretest.NS {
+	t.Helper()
+	wiretest.Root(t)
+	return wiretest.NewNS(t, hint)
+}
 
 func newWire(t *testing.T) wire {
 	t.Helper()
-	w := wire{peer: newNS(t), host: newNS(t)}
-	w.host.Do(t, func() {
-		must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "h0"}, PeerName: "p0"}))
-		must(t, netlink.LinkSetNsFd(link(t, "p0"), int(w.peer.h)))
-		addresses(t, "h0", hostV4+"/24", hostV6+"/64")
-		must(t, os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0))
-		must(t, os.WriteFile("/proc/sys/net/ipv6/conf/all/forwarding", []byte("1"), 0))
-	})
-	w.peer.Do(t, func() {
-		addresses(t, "p0", "10.9.0.1/24", "fd09::1/64")
-		addRoute(t, "p0", vipV4+"/24", hostV4)
-		addRoute(t, "p0", vipV6+"/64", hostV6)
-	})
-	w.host.Do(t, func() {
-		addRoute(t, "h0", "0.0.0.0/0", "10.9.0.1")
-		addRoute(t, "h0", "::/0", "fd09::1")
-	})
+	w := wire{peer: newNS(t, "peer"), host: newNS(t, "host")}
+	wiretest.Veth(t, w.host, "h0", w.peer, "p0")
+	w.host.Addr(t, "h0", hostV4+"/24", hostV6+"/64")
+	w.host.Sysctl(t, "net/ipv4/ip_forward", "1")
+	w.host.Sysctl(t, "net/ipv6/conf/all/forwarding", "1")
+	w.peer.Addr(t, "p0", "10.9.0.1/24", "fd09::1/64")
+	addRoute(t, w.peer, "p0", vipV4+"/24", hostV4)
+	addRoute(t, w.peer, "p0", vipV6+"/64", hostV6)
+	addRoute(t, w.host, "h0", "0.0.0.0/0", "10.9.0.1")
+	addRoute(t, w.host, "h0", "::/0", "fd09::1")
 	return w
 }
 
@@ -63,22 +64,12 @@ func link(t *testing.T, name string) netlink.Link {
 	return l
 }
 
-func addresses(t *testing.T, ifname string, addrs ...string) {
-	t.Helper()
-	must(t, netlink.LinkSetUp(link(t, ifname)))
-	for _, a := range addrs {
-		addr, err := netlink.ParseAddr(a)
-		must(t, err)
-		addr.Flags = unix.IFA_F_NODAD
-		must(t, netlink.AddrAdd(link(t, ifname), addr))
-	}
-}
-
-func addRoute(t *testing.T, ifname, dst, gw string) {
+func addRoute(t *testing.T, ns *wiretest.NS, ifname, dst, gw string) {
 	t.Helper()
 	_, n, err := net.ParseCIDR(dst)
 	must(t, err)
-	must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: link(t, ifname).Attrs().Index, Dst: n, Gw: net.ParseIP(gw)}))
+	must(t, ns.Handle().RouteAdd(&netlink.Route{
+		LinkIndex: ns.Link(t, ifname).Attrs().Index, Dst: n, Gw: net.ParseIP(gw)}))
 }
 
 // dial says what a TCP connection attempt from here gets: "refused", "silence" or another error.
@@ -168,7 +159,7 @@ func hostSpec() FenceSpec {
 	}
 }
 
-func fenceUp(t *testing.T, ns *testNS, spec FenceSpec) (f *Fence) {
+func fenceUp(t *testing.T, ns *wiretest.NS, spec FenceSpec) (f *Fence) {
 	t.Helper()
 	ns.Do(t, func() {
 		var err error

@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"naru/internal/wiretest"
 )
 
 // eventually waits for the mirror to show something; the time is a bound, not an expectation.
@@ -36,7 +38,7 @@ func routeTo(s *State, prefix string) (Route, bool) {
 	return s.Routes[i], true
 }
 
-func startMirror(t *testing.T, ns *testNS) (m *Mirror) {
+func startMirror(t *testing.T, ns *wiretest.NS) (m *Mirror) {
 	t.Helper()
 	ns.Do(t, func() {
 		var err error
@@ -98,7 +100,7 @@ func TestTheMirrorFollowsTheKernel(t *testing.T) {
 	w.host.Do(t, func() { h0 = link(t, "h0").Attrs().Index })
 	do := func(f func()) { t.Helper(); w.host.Do(t, f) }
 
-	do(func() { addresses(t, "h0", "10.9.7.1/28") })
+	w.host.Addr(t, "h0", "10.9.7.1/28")
 	eventually(t, m, "the new address", func(s *State) bool {
 		_, p, ok := s.HoldsAddress(netip.MustParseAddr("10.9.7.1"))
 		_, connected := routeTo(s, "10.9.7.0/28")
@@ -143,7 +145,7 @@ func TestTheMirrorFollowsTheKernel(t *testing.T) {
 }
 
 func TestTheMirrorSurvivesLostAnnouncements(t *testing.T) {
-	ns := newNS(t)
+	ns := newNS(t, "a")
 	var m *Mirror
 	ns.Do(t, func() {
 		var err error
@@ -160,13 +162,13 @@ func TestTheMirrorSurvivesLostAnnouncements(t *testing.T) {
 }
 
 func TestTheMirrorClosesTwice(t *testing.T) {
-	m := startMirror(t, newNS(t))
+	m := startMirror(t, newNS(t, "a"))
 	m.Close()
 	m.Close()
 }
 
 func TestLocalPortRangeIsThatOfTheNamespace(t *testing.T) {
-	newNS(t).Do(t, func() {
+	newNS(t, "a").Do(t, func() {
 		must(t, os.WriteFile(portRangeFile, []byte("40000 41000"), 0))
 		lo, hi, err := LocalPortRange()
 		if lo != 40000 || hi != 41000 || err != nil {

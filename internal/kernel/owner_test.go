@@ -7,7 +7,7 @@ import (
 )
 
 func TestOneOwnerPerNetworkNamespace(t *testing.T) {
-	a, b := newNS(t), newNS(t)
+	a, b := newNS(t, "a"), newNS(t, "b")
 	a.Do(t, func() {
 		if _, ok := Holder(); ok {
 			t.Error("a holder before anybody owns")
@@ -38,7 +38,7 @@ func TestOneOwnerPerNetworkNamespace(t *testing.T) {
 }
 
 func TestManyAskWhoTheHolderIs(t *testing.T) {
-	newNS(t).Do(t, func() {
+	newNS(t, "a").Do(t, func() {
 		o, err := Own()
 		must(t, err)
 		defer o.Release()
