@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -63,6 +64,9 @@ func (p *permuter) level(flags []cli.Flag, below []*cli.Command, rest []string) 
 		rest = rest[n:]
 	}
 	p.out = append(append(p.out, p.carried...), own...)
+	if slices.ContainsFunc(own, asksHelp) {
+		return // the library takes an argument for the topic of the help
+	}
 	if len(words)+len(rest) > 0 {
 		p.out = append(append(p.out, "--"), words...)
 	}
@@ -70,6 +74,9 @@ func (p *permuter) level(flags []cli.Flag, below []*cli.Command, rest []string) 
 		p.out = append(p.out, rest[1:]...)
 	}
 }
+
+// asksHelp reports whether an argument is the flag that every command has.
+func asksHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }
 
 // below goes on with the command that rest starts with.
 func (p *permuter) below(own []string, commands []*cli.Command, rest []string) {
@@ -91,22 +98,15 @@ func (p *permuter) below(own []string, commands []*cli.Command, rest []string) {
 }
 
 func (p *permuter) isGlobal(f cli.Flag) bool {
-	for _, g := range p.global {
-		if g == f {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(p.global, f)
 }
 
 // findFlag returns the flag that an argument names, or nil.
 func findFlag(flags []cli.Flag, arg string) cli.Flag {
 	name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
 	for _, f := range flags {
-		for _, n := range f.Names() {
-			if n == name {
-				return f
-			}
+		if slices.Contains(f.Names(), name) {
+			return f
 		}
 	}
 	return nil
