@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // check looks at how the parts fit together. What was not read well is zero and already reported: it is passed over.
@@ -231,28 +232,52 @@ func (d *decoder) checkNotOurs(path, what string, a netip.Addr, vips, pools map[
 	}
 }
 
-// checkSourcePorts finds a local address with two different ranges: its ports are one pool, split among the workers.
+// portUse is how a service uses the ports of a local address.
+type portUse struct {
+	Ports
+	rest    time.Duration
+	service int
+}
+
+// checkSourcePorts holds that services share the ports of a local address or keep apart: the same ports are one pool
+// for each protocol, which two ranges or two times of rest would cut in two.
 func (d *decoder) checkSourcePorts() {
-	type use struct {
-		Ports
-		service int
+	type key struct {
+		local    netip.Addr
+		protocol string
 	}
-	uses := map[netip.Addr]use{}
+	uses := map[key][]portUse{}
 	for i, s := range d.cfg.Services {
+		use := portUse{s.NAT.SourcePorts, s.NAT.PortRest, i}
+		if use.Ports == (Ports{}) {
+			continue
+		}
 		for _, a := range s.NAT.SourcePool {
-			u, known := uses[a]
-			if !known {
-				uses[a] = use{s.NAT.SourcePorts, i}
+			k := key{a, s.Protocol}
+			if !a.IsValid() || slices.ContainsFunc(uses[k], func(o portUse) bool { return d.sharesPorts(a, o, use) }) {
 				continue
 			}
-			if r := s.NAT.SourcePorts; a.IsValid() && r != u.Ports && r != (Ports{}) && u.Ports != (Ports{}) {
-				d.fail(fmt.Sprintf("services[%d].nat.source_ports", i),
-					"write the same range in both, or use two addresses",
-					"%s has the ports %s here and %s in services[%d]; they are one pool", a, r, u.Ports, u.service)
-				break
-			}
+			uses[k] = append(uses[k], use)
 		}
 	}
+}
+
+// sharesPorts reports whether two services have a port of a local address in common, and says so if they differ on it.
+func (d *decoder) sharesPorts(a netip.Addr, old, use portUse) bool {
+	path := fmt.Sprintf("services[%d].nat", use.service)
+	switch {
+	case old.service == use.service:
+	case old.Hi < use.Lo || use.Hi < old.Lo:
+		return false
+	case old.Ports != use.Ports:
+		d.fail(path+".source_ports", "write the same range in both, ranges that do not overlap, or use two addresses",
+			"the ports %s of %s overlap %s of services[%d]", use.Ports, a, old.Ports, old.service)
+	case old.rest != use.rest:
+		d.fail(path+".port_rest", "write the same time in both, or use two addresses",
+			"the ports of %s rest %s here and %s in services[%d]; they are one pool",
+			a, printDuration(use.rest), printDuration(old.rest), old.service)
+	}
+	return true
 }
 
 // listed returns the words as in a sentence.

@@ -2,6 +2,9 @@ package config
 
 import "testing"
 
+// secondNAT is the part of second that decides about local ports.
+const secondNAT = "    protocol: udp\n    mode: fullnat\n    nat: {source_pool: [10.0.0.254]}"
+
 func TestWrongKeys(t *testing.T) {
 	for _, m := range []mistake{
 		{
@@ -643,11 +646,30 @@ func TestWrongServices(t *testing.T) {
 				"remove \"port\" (the port is kept then), or give the service one port",
 		},
 		{
-			"one source with two ranges of ports",
-			"nat: {source_pool: [10.0.0.254]}",
-			"nat: {source_pool: [10.0.0.254], source_ports: 2000-3000}",
-			"21:52: services[1].nat.source_ports: 10.0.0.254 has the ports 2000-3000 here and 1024-32767 in " +
-				"services[0]; they are one pool; write the same range in both, or use two addresses",
+			"one source with ranges of ports that overlap",
+			secondNAT,
+			"    protocol: tcp\n    mode: fullnat\n    nat: {source_pool: [10.0.0.254], source_ports: 2000-3000}",
+			"21:52: services[1].nat.source_ports: the ports 2000-3000 of 10.0.0.254 overlap 1024-32767 of services[0]; " +
+				"write the same range in both, ranges that do not overlap, or use two addresses",
+		},
+		{
+			"one source with ranges of ports that do not overlap",
+			secondNAT,
+			"    protocol: tcp\n    mode: fullnat\n    nat: {source_pool: [10.0.0.254], source_ports: 40000-50000}",
+			"",
+		},
+		{
+			"one source with two times of rest",
+			secondNAT,
+			"    protocol: tcp\n    mode: fullnat\n    nat: {source_pool: [10.0.0.254], port_rest: 1s}",
+			"21:49: services[1].nat.port_rest: the ports of 10.0.0.254 rest 1s here and 1m in services[0]; they are one pool; " +
+				"write the same time in both, or use two addresses",
+		},
+		{
+			"one source for two services",
+			secondNAT,
+			"    protocol: tcp\n    mode: fullnat\n    nat: {source_pool: [10.0.0.254]}",
+			"",
 		},
 		{
 			"a key of the wrong kind",
