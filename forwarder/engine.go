@@ -15,7 +15,7 @@ const (
 	// MaxBatch is the most frames that one call of Process takes.
 	MaxBatch = 256
 
-	neighbors  = 16384 // next hops of all legs
+	neighbors  = 16384 // next hops of all legs, unless Options say otherwise
 	heldFrames = 64    // packets that wait for a next hop
 	heldSize   = 2048  // bytes of such a packet; longer ones do not wait
 	ownFrames  = 64    // frames that naru makes itself in one call
@@ -29,6 +29,7 @@ type Options struct {
 	Seed            Seed
 	Worker, Workers int // which of how many workers; 0 of 1
 	Connections     int // capacity of the connection table
+	Neighbors       int // next hops of all legs that are remembered; 0 means 16384
 
 	// Memory is the table's memory; the zero value lets the engine allocate it.
 	Memory conntrack.Memory
@@ -114,12 +115,15 @@ func New(opt Options, snap *Snapshot) (*Engine, error) {
 		}
 		opt.Memory = conntrack.Alloc(opt.Connections)
 	}
+	if opt.Neighbors == 0 {
+		opt.Neighbors = neighbors
+	}
 	table, err := conntrack.New(opt.Memory, opt.Seed.words(forTable))
 	if err != nil {
 		return nil, fmt.Errorf("forwarder: %w", err)
 	}
 	e := &Engine{
-		opt: opt, table: table, neigh: neigh.NewTable(neighbors, opt.Seed.words(forNeighbors)[0]),
+		opt: opt, table: table, neigh: neigh.NewTable(opt.Neighbors, opt.Seed.words(forNeighbors)[0]),
 		source: opt.Seed.words(forSource), pathID: map[pathKey]conntrack.PathID{}, events: make([]Event, 0, maxEvents),
 	}
 	e.limit.key = opt.Seed.words(forLimit)[0]

@@ -151,7 +151,7 @@ var provoke = map[wire.Reason]struct {
 		}
 	}, packet: func(t *testing.T, _ *rig) wire.Packet { return synFrame().Packet(t) }},
 	wire.NeighFull: {config: func(c *forwarder.Config) {
-		for i := range 16384 {
+		for i := range 256 {
 			c.Neighbors = append(c.Neighbors, forwarder.Neighbor{Leg: 0, Static: true, MAC: routerMAC,
 				Addr: addr(fmt.Sprintf("100.64.%d.%d", i>>8, i&255))})
 		}

@@ -106,7 +106,8 @@ func newRigSized(t testing.TB, cfg forwarder.Config, connections int) *rig {
 	t.Helper()
 	r := &rig{t: t, cfg: cfg, now: 1e9, out: forwarder.NewOutput(len(cfg.Legs))}
 	r.snap = r.compile(nil)
-	eng, err := forwarder.New(forwarder.Options{Seed: forwarder.Seed{1}, Workers: 1, Connections: connections}, r.snap)
+	eng, err := forwarder.New(forwarder.Options{Seed: forwarder.Seed{1}, Workers: 1, Connections: connections,
+		Neighbors: 256}, r.snap)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -99,7 +99,8 @@ func putND(b []byte, src, dst wire.Addr, kind byte, flags uint32, target wire.Ad
 // ProbeLen is the length in bytes of what PutProbe writes.
 const ProbeLen = wire.IPv6Len + 24
 
-// PutProbe writes the question of duplicate address detection for target to its solicited-node group (RFC 4862 5.4.2).
+// PutProbe writes the question of duplicate address detection for target to its solicited-node group (RFC 4862 5.4.2)
+// into b, which must have room for NDLen bytes; the first ProbeLen are the packet.
 func PutProbe(b []byte, group, target wire.Addr) {
 	putND(b, wire.Addr{}, group, wire.ICMPv6Solicit, 0, target, optSource, wire.MAC{})
 	be := binary.BigEndian
