@@ -104,9 +104,14 @@ func (n *liveNet) write(t *testing.T, text string) {
 // request returns what a client of the VIP gets.
 func (n *liveNet) request(t *testing.T, port int) (answer string, err error) {
 	t.Helper()
+	return n.requestTo(t, "192.0.2.25", port)
+}
+
+func (n *liveNet) requestTo(t *testing.T, vip string, port int) (answer string, err error) {
+	t.Helper()
 	n.client.Do(t, func() {
 		var c net.Conn
-		if c, err = net.DialTimeout("tcp", net.JoinHostPort("192.0.2.25", strconv.Itoa(port)), 5*time.Second); err != nil {
+		if c, err = net.DialTimeout("tcp", net.JoinHostPort(vip, strconv.Itoa(port)), 5*time.Second); err != nil {
 			return
 		}
 		defer c.Close()
@@ -320,6 +325,7 @@ func TestAFenceThatAKilledNaruLeftIsAdopted(t *testing.T) {
 		t.Fatal("the fence is gone with a killed naru")
 	}
 	again := n.run(t)
+	again.waitFor(t, "adopted the fence")
 	n.mustServe(t, 80)
 	if code := again.end(t, syscall.SIGINT); code != 0 {
 		t.Errorf("exit code %d after SIGINT", code)
@@ -363,6 +369,71 @@ func TestRunFollowsTheKernel(t *testing.T) {
 	p.waitFor(t, "no longer fits")
 	if code := p.end(t, syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+func TestRunServesAgainAfterALinkWasDown(t *testing.T) {
+	n := newLiveNet(t)
+	p := n.run(t)
+	n.naru.Down(t, "eth0")
+	p.waitFor(t, `"up":false`)
+	n.naru.Up(t, "eth0")
+	p.waitFor(t, `"up":true`)
+	n.mustServe(t, 80)
+	if code := p.end(t, syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+func TestAVIPThatComesWithAReloadIsAnsweredFor(t *testing.T) {
+	n := newLiveNet(t)
+	n.client.Addr(t, "eth0", "2001:db8:1::1/64")
+	n.naru.Addr(t, "eth0", "2001:db8:1::2/64")
+	n.naru.Addr(t, "eth1", "2001:db8:10::fe/64")
+	n.server.Addr(t, "eth0", "2001:db8:10::1/64")
+	p := n.run(t)
+	n.write(t, liveConfig+`  - name: web6
+    vip: "2001:db8:1::25"
+    ports: [80]
+    protocol: tcp
+    mode: fullnat
+    nat: {source_pool: ["2001:db8:10::c8"], source_ports: 1024-32767}
+    backends:
+      - {name: server01, address: "2001:db8:10::1"}
+`)
+	p.signal(t, syscall.SIGHUP)
+	p.waitFor(t, `"reloaded"`)
+	if got, err := n.requestTo(t, "2001:db8:1::25", 80); err != nil || !strings.HasPrefix(got, "[2001:db8:10::c8]:") {
+		t.Errorf("the new VIP: %q, %v", got, err)
+	}
+	n.write(t, liveConfig)
+	p.signal(t, syscall.SIGHUP)
+	p.waitFor(t, `"services":1}`)
+	n.mustServe(t, 80)
+	if code := p.end(t, syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+func TestOfASharedVIPTheKernelKeepsAllButTheServices(t *testing.T) {
+	n := newLiveNet(t)
+	n.naru.Addr(t, "eth0", "192.0.2.25/32")
+	n.write(t, liveConfig+"vips:\n  - {address: 192.0.2.25, owner: shared}\n")
+	n.naru.Do(t, func() {
+		l, err := net.Listen("tcp", "192.0.2.25:22")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		go serve(l)
+	})
+	n.run(t)
+	n.mustServe(t, 80)
+	if got, err := n.request(t, 22); err != nil || !strings.HasPrefix(got, "192.0.2.1:") {
+		t.Errorf("the kernel's own service: %q, %v", got, err)
+	}
+	if _, err := n.request(t, 23); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("a port of nobody: %v", err)
 	}
 }
 

@@ -83,7 +83,9 @@ func compileRoutes(host *kernel.State, byIndex map[int]int) []forwarder.Route {
 	return out
 }
 
-// compileNeighbors lets a static neighbour of the configuration win over the kernel's entry.
+// compileNeighbors takes from the kernel what an operator entered by hand, and next hops of backends and routes that it
+// has confirmed a short while ago: what it only remembers may be wrong, and the engine asks by itself. Other neighbours
+// come and go without a new snapshot. A static neighbour of the configuration wins over the kernel's entry.
 func compileNeighbors(cfg *config.Config, host *kernel.State, byIndex map[int]int) []forwarder.Neighbor {
 	var out []forwarder.Neighbor
 	type key struct {
@@ -96,9 +98,28 @@ func compileNeighbors(cfg *config.Config, host *kernel.State, byIndex map[int]in
 		static[key{leg, n.Address}] = true
 		out = append(out, forwarder.Neighbor{Leg: leg, Addr: n.Address, MAC: n.MAC, Static: true})
 	}
+	wanted := nextHops(cfg, host)
 	for _, n := range host.Neighbors {
-		if leg, ours := byIndex[n.Link]; ours && !static[key{leg, n.Addr}] {
+		leg, ours := byIndex[n.Link]
+		useful := n.Permanent || n.State == kernel.NeighborReachable && wanted[n.Addr]
+		if ours && useful && !static[key{leg, n.Addr}] {
 			out = append(out, forwarder.Neighbor{Leg: leg, Addr: n.Addr, MAC: n.MAC, Static: n.Permanent})
+		}
+	}
+	return out
+}
+
+// nextHops returns the addresses that packets are sent to whoever the clients are.
+func nextHops(cfg *config.Config, host *kernel.State) map[netip.Addr]bool {
+	out := map[netip.Addr]bool{}
+	for _, r := range host.Routes {
+		if r.Gateway.IsValid() {
+			out[r.Gateway] = true
+		}
+	}
+	for i := range cfg.Services {
+		for _, b := range cfg.Services[i].Backends {
+			out[b.Address] = true
 		}
 	}
 	return out

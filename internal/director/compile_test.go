@@ -93,7 +93,6 @@ func TestCompilePutsConfigurationAndHostIntoTheEnginesWords(t *testing.T) {
 		},
 		Neighbors: []forwarder.Neighbor{
 			{Leg: 1, Addr: server, MAC: mac2, Static: true},
-			{Leg: 0, Addr: gw, MAC: mac2},
 			{Leg: 0, Addr: netip.MustParseAddr("200.100.50.9"), MAC: mac2, Static: true},
 		},
 		Services: []forwarder.Service{
@@ -120,13 +119,29 @@ func TestCompileRefusesAHostWithoutTheInterface(t *testing.T) {
 	}
 }
 
-func TestAStateThatDiffersOnlyInFreshnessCompilesTheSame(t *testing.T) {
-	host := testHost()
-	before, _ := compile(testConfig(), host)
-	host.Neighbors[1].State = kernel.NeighborReachable
-	after, _ := compile(testConfig(), host)
-	if !reflect.DeepEqual(before, after) {
-		t.Error("a neighbour that was confirmed would swap the snapshot")
+func TestOfTheKernelsNeighboursOnlyTheUsefulAreTaken(t *testing.T) {
+	gw, client := netip.MustParseAddr("200.100.50.1"), netip.MustParseAddr("200.100.50.77")
+	for name, c := range map[string]struct {
+		add  kernel.Neighbor
+		want bool
+	}{
+		"a confirmed gateway":  {kernel.Neighbor{Link: 7, Addr: gw, MAC: mac1}, true},
+		"a stale gateway":      {kernel.Neighbor{Link: 7, Addr: gw, MAC: mac1, State: kernel.NeighborStale}, false},
+		"a probed gateway":     {kernel.Neighbor{Link: 7, Addr: gw, MAC: mac1, State: kernel.NeighborProbing}, false},
+		"a confirmed backend":  {kernel.Neighbor{Link: 7, Addr: server, MAC: mac1}, true},
+		"a confirmed client":   {kernel.Neighbor{Link: 7, Addr: client, MAC: mac1}, false},
+		"entered by hand":      {kernel.Neighbor{Link: 7, Addr: client, MAC: mac1, Permanent: true}, true},
+		"of another interface": {kernel.Neighbor{Link: 9, Addr: gw, MAC: mac1, Permanent: true}, false},
+	} {
+		host := testHost()
+		host.Neighbors = []kernel.Neighbor{c.add}
+		got, err := compile(testConfig(), host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if taken := len(got.Neighbors) == 2; taken != c.want { // one is the configuration's
+			t.Errorf("%s: %+v", name, got.Neighbors)
+		}
 	}
 }
 

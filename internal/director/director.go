@@ -130,6 +130,9 @@ func (d *Director) raiseFence() (err error) {
 	if d.fence, err = kernel.FenceUp(d.spec); err != nil {
 		return err
 	}
+	if d.fence.Adopted() {
+		d.log.Warn("adopted the fence of a naru that did not end by itself; its connections are lost")
+	}
 	return d.fence.Guard(d.fenceTrouble)
 }
 

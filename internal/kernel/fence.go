@@ -46,22 +46,30 @@ type FencePorts struct {
 // Fence is the table in the kernel while naru runs. Its methods may be called from any goroutine, but only on a thread
 // in the network namespace of the fence.
 type Fence struct {
-	mu    sync.Mutex
-	spec  FenceSpec
-	up    bool
-	watch *subscription // nil until Guard
+	mu      sync.Mutex
+	spec    FenceSpec
+	up      bool
+	adopted bool
+	watch   *subscription // nil until Guard
 }
 
 // FenceUp puts the fence up. One that an earlier naru left behind is adopted: it is changed into the new one in one
 // transaction, so that it drops the whole time. The error wraps ErrUnsupported if the kernel has no such fence, and
 // os.ErrPermission without CAP_NET_ADMIN.
 func FenceUp(spec FenceSpec) (*Fence, error) {
-	f := &Fence{}
+	old, err := findTable(&nftables.Conn{})
+	if err != nil {
+		return nil, fmt.Errorf("kernel: fence: %w", explain(err))
+	}
+	f := &Fence{adopted: old != nil}
 	if err := f.Update(spec); err != nil {
 		return nil, err
 	}
 	return f, nil
 }
+
+// Adopted reports whether an earlier naru had left the fence behind.
+func (f *Fence) Adopted() bool { return f.adopted }
 
 // Update replaces what the fence drops, in one transaction: what is in the old and the new spec is dropped throughout.
 // Counters go on.

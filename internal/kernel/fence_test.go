@@ -354,6 +354,9 @@ func TestAFenceLeftBehindIsAdopted(t *testing.T) {
 			w := newWire(t)
 			w.host.Do(t, func() { leave(t) })
 			f := fenceUp(t, w.host, hostSpec())
+			if !f.Adopted() {
+				t.Error("the fence was not adopted")
+			}
 			w.host.Do(t, func() {
 				s, err := ShowFence()
 				must(t, err)
