@@ -60,8 +60,10 @@ type liveNet struct {
 func newLiveNet(t *testing.T) *liveNet {
 	t.Helper()
 	wiretest.Root(t)
-	n := &liveNet{client: wiretest.NewNS(t, "client"), naru: wiretest.NewNS(t, "naru"), server: wiretest.NewNS(t, "server"),
-		file: filepath.Join(t.TempDir(), "naru.yaml")}
+	n := &liveNet{
+		client: wiretest.NewNS(t, "client"), naru: wiretest.NewNS(t, "naru"), server: wiretest.NewNS(t, "server"),
+		file: filepath.Join(t.TempDir(), "naru.yaml"),
+	}
 	wiretest.Veth(t, n.client, "eth0", n.naru, "eth0")
 	wiretest.Veth(t, n.naru, "eth1", n.server, "eth0")
 	n.client.Addr(t, "eth0", "192.0.2.1/24")
@@ -350,8 +352,8 @@ func TestRunFollowsTheKernel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eth1 := n.naru.Link(t, "eth1").Attrs().Index
-	if err := n.naru.Handle().RouteAdd(&netlink.Route{Dst: dst, LinkIndex: eth1, Gw: net.ParseIP("10.10.10.1")}); err != nil {
+	via := &netlink.Route{Dst: dst, LinkIndex: n.naru.Link(t, "eth1").Attrs().Index, Gw: net.ParseIP("10.10.10.1")}
+	if err := n.naru.Handle().RouteAdd(via); err != nil {
 		t.Fatal(err)
 	}
 	p.waitFor(t, "followed a change")
@@ -471,49 +473,52 @@ func TestRunRecordsDecisions(t *testing.T) {
 	}
 }
 
+const nobody = 65534
+
+var refusals = map[string]struct {
+	change func(t *testing.T, n *liveNet)
+	uid    uint32
+	code   int
+	want   []string
+}{
+	"the kernel holds the VIP": {
+		change: func(t *testing.T, n *liveNet) { n.naru.Addr(t, "eth0", "192.0.2.25/32") },
+		code:   exitFailed,
+		want:   []string{":8:10: services[0].vip", "ip addr del 192.0.2.25/32 dev eth0", "owner: shared"},
+	},
+	"an interface is missing": {
+		change: func(t *testing.T, n *liveNet) {
+			n.write(t, strings.Replace(liveConfig, "name: eth1", "name: eth9", 1))
+		},
+		code: exitFailed, want: []string{"no interface eth9", "eth0, eth1"},
+	},
+	"an interface is down": {
+		change: func(t *testing.T, n *liveNet) { n.naru.Down(t, "eth1") },
+		code:   exitFailed, want: []string{"eth1", "down"},
+	},
+	"the kernel uses the local ports": {
+		change: func(t *testing.T, n *liveNet) {
+			n.naru.Sysctl(t, "net/ipv4/ip_local_port_range", "20000 60999")
+		},
+		code: exitFailed, want: []string{"20000-60999", "source_ports: 1024-19999"},
+	},
+	"no privilege": {
+		uid: nobody, code: exitPermission, want: []string{"CAP_NET_ADMIN", "root"},
+	},
+	"too many workers": {
+		change: func(t *testing.T, n *liveNet) {
+			n.write(t, strings.Replace(liveConfig, "node: {", "node: {workers: 2, ", 1))
+		},
+		code: exitConfig, want: []string{"node.workers", "use 1 or auto"},
+	},
+	"a bad configuration": {
+		change: func(t *testing.T, n *liveNet) { n.write(t, liveConfig+"colour: blue\n") },
+		code:   exitConfig, want: []string{"colour"},
+	},
+}
+
 func TestRunRefusesAHostThatDoesNotFit(t *testing.T) {
-	const nobody = 65534
-	for name, c := range map[string]struct {
-		change func(t *testing.T, n *liveNet)
-		uid    uint32
-		code   int
-		want   []string
-	}{
-		"the kernel holds the VIP": {
-			change: func(t *testing.T, n *liveNet) { n.naru.Addr(t, "eth0", "192.0.2.25/32") },
-			code:   exitFailed,
-			want:   []string{":8:10: services[0].vip", "ip addr del 192.0.2.25/32 dev eth0", "owner: shared"},
-		},
-		"an interface is missing": {
-			change: func(t *testing.T, n *liveNet) {
-				n.write(t, strings.Replace(liveConfig, "name: eth1", "name: eth9", 1))
-			},
-			code: exitFailed, want: []string{"no interface eth9", "eth0, eth1"},
-		},
-		"an interface is down": {
-			change: func(t *testing.T, n *liveNet) { n.naru.Down(t, "eth1") },
-			code:   exitFailed, want: []string{"eth1", "down"},
-		},
-		"the kernel uses the local ports": {
-			change: func(t *testing.T, n *liveNet) {
-				n.naru.Sysctl(t, "net/ipv4/ip_local_port_range", "20000 60999")
-			},
-			code: exitFailed, want: []string{"20000-60999", "source_ports: 1024-19999"},
-		},
-		"no privilege": {
-			uid: nobody, code: exitPermission, want: []string{"CAP_NET_ADMIN", "root"},
-		},
-		"too many workers": {
-			change: func(t *testing.T, n *liveNet) {
-				n.write(t, strings.Replace(liveConfig, "node: {", "node: {workers: 2, ", 1))
-			},
-			code: exitConfig, want: []string{"node.workers", "use 1 or auto"},
-		},
-		"a bad configuration": {
-			change: func(t *testing.T, n *liveNet) { n.write(t, liveConfig+"colour: blue\n") },
-			code:   exitConfig, want: []string{"colour"},
-		},
-	} {
+	for name, c := range refusals {
 		t.Run(name, func(t *testing.T) {
 			n := newLiveNet(t)
 			if c.uid != 0 {

@@ -220,54 +220,57 @@ const (
 	otherAddress = "or take an address for source_pool that this host does not hold instead of 10.10.10.254"
 )
 
-func TestHostChecksNameTheFix(t *testing.T) {
-	type change struct {
-		cfg  func(*config.Config)
-		host func(*kernel.State)
-		eph  PortRange
-	}
-	for name, c := range map[string]struct {
-		change
-		want []string
-	}{
-		"a host that fits": {},
-		"a VIP that this kernel holds": {
-			change{host: func(h *kernel.State) {
+type hostChange struct {
+	cfg  func(*config.Config)
+	host func(*kernel.State)
+	eph  PortRange
+}
+
+var hostChecks = map[string]struct {
+	hostChange
+	want []string
+}{
+	"a host that fits": {},
+	"a VIP that this kernel holds": {
+		hostChange{host: func(h *kernel.State) {
+			h.Addrs = append(h.Addrs, kernel.Addr{Link: 7, Prefix: netip.PrefixFrom(vip4, 24)})
+		}},
+		[]string{"services[0].vip: this host's kernel holds 200.100.50.25 on eth0 and would answer beside naru; " +
+			"ip addr del 200.100.50.25/24 dev eth0, or list it under vips with owner: shared"},
+	},
+	"a shared VIP that this kernel holds": {
+		hostChange: hostChange{
+			cfg: func(c *config.Config) { c.VIPs[0].Owner = "shared" },
+			host: func(h *kernel.State) {
 				h.Addrs = append(h.Addrs, kernel.Addr{Link: 7, Prefix: netip.PrefixFrom(vip4, 24)})
 			}},
-			[]string{"services[0].vip: this host's kernel holds 200.100.50.25 on eth0 and would answer beside naru; " +
-				"ip addr del 200.100.50.25/24 dev eth0, or list it under vips with owner: shared"},
-		},
-		"a shared VIP that this kernel holds": {
-			change: change{
-				cfg: func(c *config.Config) { c.VIPs[0].Owner = "shared" },
-				host: func(h *kernel.State) {
-					h.Addrs = append(h.Addrs, kernel.Addr{Link: 7, Prefix: netip.PrefixFrom(vip4, 24)})
-				}},
-		},
-		"an interface that is missing": {
-			change{cfg: func(c *config.Config) { c.Interfaces[1].Name = "eth9" }},
-			[]string{"interfaces[1].name: there is no interface eth9; this host has eth1, eth0, mgmt",
-				"services[0].nat.source_pool[1]: 10.10.10.200" + offLink,
-				"services[1].nat.source_pool[0]: 2001:db8:10::c8" + offLink},
-		},
-		"local ports inside the kernel's range": {
-			change{eph: PortRange{20000, 60999}},
-			[]string{"services[0].nat.source_ports: 1024-32767 overlaps 20000-60999, " + kernelTakes + "; " +
-				"source_ports: 1024-19999, " + otherAddress},
-		},
-		"the kernel's range is in the way from below": {
-			change{eph: PortRange{1024, 20000}},
-			[]string{"services[0].nat.source_ports: 1024-32767 overlaps 1024-20000, " + kernelTakes + "; " +
-				"source_ports: 20001-32767, " + otherAddress},
-		},
-		"the kernel's range covers all": {
-			change{eph: PortRange{1024, 65535}},
-			[]string{"services[0].nat.source_ports: 1024-32767 overlaps 1024-65535, " + kernelTakes +
-				"; narrow net.ipv4.ip_local_port_range, " +
-				otherAddress},
-		},
-	} {
+	},
+	"an interface that is missing": {
+		hostChange{cfg: func(c *config.Config) { c.Interfaces[1].Name = "eth9" }},
+		[]string{"interfaces[1].name: there is no interface eth9; this host has eth1, eth0, mgmt",
+			"services[0].nat.source_pool[1]: 10.10.10.200" + offLink,
+			"services[1].nat.source_pool[0]: 2001:db8:10::c8" + offLink},
+	},
+	"local ports inside the kernel's range": {
+		hostChange{eph: PortRange{20000, 60999}},
+		[]string{"services[0].nat.source_ports: 1024-32767 overlaps 20000-60999, " + kernelTakes + "; " +
+			"source_ports: 1024-19999, " + otherAddress},
+	},
+	"the kernel's range is in the way from below": {
+		hostChange{eph: PortRange{1024, 20000}},
+		[]string{"services[0].nat.source_ports: 1024-32767 overlaps 1024-20000, " + kernelTakes + "; " +
+			"source_ports: 20001-32767, " + otherAddress},
+	},
+	"the kernel's range covers all": {
+		hostChange{eph: PortRange{1024, 65535}},
+		[]string{"services[0].nat.source_ports: 1024-32767 overlaps 1024-65535, " + kernelTakes +
+			"; narrow net.ipv4.ip_local_port_range, " +
+			otherAddress},
+	},
+}
+
+func TestHostChecksNameTheFix(t *testing.T) {
+	for name, c := range hostChecks {
 		t.Run(name, func(t *testing.T) {
 			cfg, host, eph := testConfig(), testHost(), PortRange{32768, 60999}
 			if c.cfg != nil {
