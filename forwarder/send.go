@@ -1,6 +1,7 @@
 package forwarder
 
 import (
+	"naru/dsr"
 	"naru/internal/neigh"
 	"naru/internal/wire"
 )
@@ -22,11 +23,8 @@ func (e *Engine) send(p *wire.Packet, hop neigh.ID) {
 		}
 		return
 	}
-	leg := e.neigh.Leg(hop)
-	p.Leg = leg
-	d := p.Bytes()
-	copy(d[:6], mac[:])
-	copy(d[6:12], e.snap.legs[leg].MAC[:])
+	p.Leg = e.neigh.Leg(hop)
+	dsr.Redirect(&p.Frame, e.snap.legs[p.Leg].MAC, *mac)
 	p.Len = p.End // padding stays behind
 	e.emit(&p.Frame)
 	p.Verdict = wire.Transmit
@@ -45,9 +43,7 @@ func (e *Engine) emit(f *wire.Frame) {
 // answer sends a frame that was written over the packet that caused it back to where that came from: length bytes of the
 // network packet. The reason tells what it is.
 func (e *Engine) answer(p *wire.Packet, length int, reason wire.Reason) {
-	d := p.Bytes()
-	copy(d[:6], d[6:12])
-	copy(d[6:12], e.snap.legs[p.Leg].MAC[:])
+	dsr.Redirect(&p.Frame, e.snap.legs[p.Leg].MAC, wire.MAC(p.Bytes()[6:12]))
 	p.Len = p.L3 + length
 	p.End = p.Len
 	p.Offload = wire.Offload{}
@@ -125,9 +121,7 @@ func (e *Engine) letGo() {
 			e.counters.Transmitted++
 			mac, _ := e.neigh.MAC(e.now, f.hop)
 			f.Leg = e.neigh.Leg(f.hop)
-			d := f.Bytes()
-			copy(d[:6], mac[:])
-			copy(d[6:12], e.snap.legs[f.Leg].MAC[:])
+			dsr.Redirect(&f.Frame, e.snap.legs[f.Leg].MAC, *mac)
 			e.emit(&f.Frame)
 		}
 	}
