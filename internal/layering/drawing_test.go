@@ -1,0 +1,99 @@
+package layering
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// may is the drawing of docs/design.md: a package, and which of ours it may import.
+var may = map[string]string{
+	"internal/wire":      "",
+	"sched":              "",
+	"nat":                "internal/wire",
+	"dsr":                "internal/wire",
+	"internal/conntrack": "internal/wire",
+	"internal/neigh":     "internal/wire",
+	"forwarder":          "internal/wire sched internal/conntrack internal/neigh nat dsr",
+
+	"internal/link":          "internal/wire",
+	"internal/link/afpacket": "internal/wire internal/link",
+	"internal/link/memory":   "internal/wire internal/link",
+	"internal/link/linktest": "internal/wire internal/link",
+
+	"internal/config": "sched",
+	"internal/kernel": "",
+	"internal/record": "internal/wire internal/conntrack forwarder",
+	"internal/director": "internal/wire sched internal/conntrack forwarder internal/link internal/config " +
+		"internal/kernel",
+
+	"lab/server": "",
+	"lab":        "lab/server internal/config internal/record sched",
+	"cmd/naru": "internal/wire sched forwarder internal/link internal/link/afpacket internal/config internal/kernel " +
+		"internal/record internal/director lab lab/server",
+
+	"internal/wiretest": "internal/wire",
+	"internal/layering": "",
+}
+
+// testOnly are packages that only tests may import.
+var testOnly = []string{"internal/wiretest", "internal/link/linktest", "internal/layering"}
+
+// decoders are the packages that may import a library for reading and building captures.
+var decoders = []string{"lab", "internal/wiretest"}
+
+func TestImportsPointDownTheDrawing(t *testing.T) {
+	s := load(t)
+	for _, dir := range slices.Sorted(maps.Keys(s.packages)) {
+		allowed, known := may[dir]
+		if !known {
+			t.Errorf("package %s is unknown: add it to the table here and to the drawing in docs/design.md", dir)
+			continue
+		}
+		for _, f := range s.packages[dir] {
+			for path, node := range f.imports() {
+				own, ours := strings.CutPrefix(path, module+"/")
+				switch {
+				case ours && slices.Contains(testOnly, own):
+					t.Errorf("%s: %s is for tests only", s.position(node), own)
+				case ours && !slices.Contains(strings.Fields(allowed), own):
+					t.Errorf("%s: %s may not import %s", s.position(node), dir, own)
+				case strings.HasPrefix(path, "github.com/google/gopacket") && !slices.Contains(decoders, dir):
+					t.Errorf("%s: %s imports %s, which decodes captures and is slow", s.position(node), dir, path)
+				}
+			}
+		}
+	}
+	for dir := range may {
+		if s.packages[dir] == nil {
+			t.Errorf("the table has package %s, the repository has not", dir)
+		}
+	}
+}
+
+func TestNoDrawingInCircles(t *testing.T) {
+	// What a package may import must be drawn below it: then the compiler's own check for cycles is never the first.
+	below := map[string]int{}
+	var depth func(dir string, seen []string) int
+	depth = func(dir string, seen []string) int {
+		if slices.Contains(seen, dir) {
+			t.Fatalf("the table goes round: %s", strings.Join(append(seen, dir), " > "))
+		}
+		if n, done := below[dir]; done {
+			return n
+		}
+		n := 0
+		for _, d := range strings.Fields(may[dir]) {
+			if _, known := may[d]; !known {
+				t.Errorf("%s may import %s, which is not in the table", dir, d)
+			}
+			n = max(n, depth(d, append(seen, dir))+1)
+		}
+		below[dir] = n
+		return n
+	}
+	for dir := range may {
+		depth(dir, nil)
+	}
+}
