@@ -6,8 +6,8 @@
 // which connections end) depends on the packets alone, never on a slot number.
 //
 // A connection is found under two keys, the 5-tuple of each direction, where replies pass at all. It holds the client's
-// address, the ports and the id of an interned Path that has the addresses that many connections share: 96 bytes an entry
-// and 32 bytes of index, IPv4 and IPv6 alike.
+// address, the ports and the id of an interned Path that has the addresses that many connections share: 88 bytes an entry
+// 8 of list links and 32 of index (at a capacity that is a power of two), IPv4 and IPv6 alike.
 //
 // It does not know packets' bytes beyond wire.Packet's fields, ports pools, schedulers or next hops.
 //
@@ -48,6 +48,7 @@ const (
 
 // Conn is one connection.
 type Conn struct {
+	Bytes                  [2]uint64 // of IP packets, a direction
 	Client                 wire.Addr
 	ClientPort, VIPPort    uint16
 	LocalPort, BackendPort uint16
@@ -56,9 +57,9 @@ type Conn struct {
 	Start                  uint32    // stamp of the first packet
 	end                    [2]uint32 // TCP: the sequence number behind the last one sent, a direction
 	ack                    [2]uint32 // TCP: the last acknowledgement sent, a direction
-	Bytes                  [2]uint64 // of IP packets, a direction
 	packets                [2]uint32
 	packetsHigh            [2]uint16
+
 	// NextHop and NextHopGen are the engine's memory of where replies go, valid while NextHopGen is current.
 	NextHopGen uint32
 	NextHop    uint16
