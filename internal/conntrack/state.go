@@ -116,18 +116,19 @@ func (c *Conn) seenTCP(d Dir, p *wire.Packet) {
 	}
 	end := seqEnd(p, seq)
 	if flags&wire.SYN != 0 {
-		c.seenSYN(d, flags, ack, end)
+		c.seenSYN(d, flags, seq, ack, end)
 		return
 	}
+	progress := false
 	if int32(end-c.end[d]) > 0 {
 		c.end[d] = end
 	}
 	if flags&wire.ACK != 0 && int32(ack-c.ack[d]) > 0 && int32(ack-c.end[other]) <= 0 {
-		c.ack[d] = ack
+		c.ack[d], progress = ack, true
 	}
 	switch c.State {
 	case TCPSyn:
-		if d == Original && c.Flags&synAck != 0 && c.ack[Original] == c.end[Reply] {
+		if d == Original && c.Flags&synAck != 0 && progress {
 			c.State = TCPEstablished
 		}
 	case TCPClosed:
@@ -144,7 +145,7 @@ func (c *Conn) seenTCP(d Dir, p *wire.Packet) {
 
 // seenSYN follows the handshake. A SYN on a live connection is the ends' business: the backend answers it with a challenge
 // ACK (RFC 5961 4).
-func (c *Conn) seenSYN(d Dir, flags uint8, ack, end uint32) {
+func (c *Conn) seenSYN(d Dir, flags uint8, seq, ack, end uint32) {
 	if c.State != TCPSyn {
 		return
 	}
@@ -152,10 +153,10 @@ func (c *Conn) seenSYN(d Dir, flags uint8, ack, end uint32) {
 	case d == Original:
 		c.end[Original] = end
 	case flags&wire.ACK == 0: // simultaneous open
-		c.end[Reply] = end
+		c.end[Reply], c.ack[Original] = end, seq
 		c.Flags |= synAck
 	case ack == c.end[Original] || int32(c.end[Original]-ack) > 0: // data on a SYN need not be accepted (RFC 7413)
-		c.end[Reply], c.ack[Reply] = end, ack
+		c.end[Reply], c.ack[Reply], c.ack[Original] = end, ack, seq
 		c.Flags |= synAck
 	}
 }

@@ -13,6 +13,9 @@ func TestTCPStates(t *testing.T) {
 	const handshake = "> S 100 0 0 syn; < SA 500 101 0 syn; > A 101 501 0 established; "
 	for _, tt := range []struct{ name, play string }{
 		{"handshake", handshake},
+		{"sequence numbers in the upper half", "> S 3000000000 0 0 syn; < SA 4000000000 3000000001 0 syn; " +
+			"> A 3000000001 4000000001 0 established; < A 4000000001 3000000001 9 established"},
+		{"data on the SYN-ACK", "> S 100 0 0 syn; < SA 500 101 10 syn; > A 101 501 0 established"},
 		{"close by the client", handshake +
 			"> FA 101 501 0 closing; < A 501 102 0 closing; < FA 501 102 0 closing; > A 102 502 0 closed"},
 		{"close by both at once", handshake +

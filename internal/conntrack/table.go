@@ -6,7 +6,7 @@
 // which connections end) depends on the packets alone, never on a slot number.
 //
 // A connection is found under two keys, the 5-tuple of each direction, where replies pass at all. It holds the client's
-// address, the ports and the id of an interned Path that has the addresses that many connections share: 88 bytes an entry
+// address, the ports and the id of an interned Path that has the addresses that many connections share: 88 bytes an entry,
 // 8 of list links and 32 of index (at a capacity that is a power of two), IPv4 and IPv6 alike.
 //
 // It does not know packets' bytes beyond wire.Packet's fields, ports pools, schedulers or next hops.
