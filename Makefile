@@ -1,0 +1,68 @@
+# "make demo" and "make test" are all that a fresh machine needs, with Go and make and nothing else.
+# Everything is pure Go; only the race detector needs a C compiler.
+
+export CGO_ENABLED := 0
+
+FUZZTIME  ?= 30s
+BENCH     ?= .
+BENCHTIME ?= 1s
+PACKAGES  ?= ./...
+# A test that hangs ends after this time, each package for itself.
+TIMEOUT   ?= 10m
+
+# Without a version control system that works here, Go is told not to ask it for the revision.
+ifneq ($(shell git status --porcelain >/dev/null 2>&1; echo $$?),0)
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+endif
+
+report = go -C internal/tools run ./testreport
+ratio  = go -C internal/tools run ./benchratio
+
+.DEFAULT_GOAL := help
+.PHONY: help build test race fuzz bench lint demo lab clean FORCE
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: bin/naru ## build ./bin/naru, one static binary
+
+bin/naru: FORCE
+	go build -trimpath -o bin/naru ./cmd/naru
+
+demo: bin/naru ## show full NAT at work in network namespaces, packet by packet (as root)
+	@./bin/naru lab demo
+
+test: ## vet and test everything; as root also with real traffic in network namespaces
+	go vet ./...
+	go -C internal/tools test ./...
+	go test -json -count=1 -timeout $(TIMEOUT) $(PACKAGES) | $(report)
+	@[ "$$(id -u)" = 0 ] || echo "Not run as root: what needs network namespaces was left out, see above."
+
+race: export CGO_ENABLED := 1
+race: ## test under the race detector (needs gcc)
+	@command -v $${CC:-gcc} >/dev/null || { \
+		echo "make race: the race detector needs a C compiler: apt-get install gcc libc6-dev" >&2; exit 1; }
+	go test -race -count=1 -timeout $(TIMEOUT) $(PACKAGES)
+
+fuzz: ## run every fuzz target for FUZZTIME (30s)
+	@grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | while IFS=: read -r file name; do \
+		name=$${name#func }; dir=$${file%/*}; \
+		echo "go test -run '^$$' -fuzz ^$$name\$$ -fuzztime $(FUZZTIME) $$dir"; \
+		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$dir" || exit 1; \
+	done
+
+bench: ## run the benchmarks (BENCH, BENCHTIME), with each time's ratio to the baseline
+	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem -timeout 30m \
+		./forwarder ./internal/conntrack ./internal/wire ./nat ./sched | $(ratio)
+
+lint: ## gofmt, vet and staticcheck (downloaded for the first time)
+	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "run gofmt -w on: $$bad" >&2; exit 1; }
+	go vet ./...
+	go tool -modfile=internal/tools/go.mod staticcheck ./...
+
+lab: bin/naru ## run the lab's tests: every variant of every scenario with real traffic (as root)
+	./bin/naru lab test
+
+clean: ## remove all labs (as root) and what was built
+	@[ "$$(id -u)" != 0 ] || [ ! -x bin/naru ] || ./bin/naru lab clean --yes
+	rm -rf bin
