@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"naru/forwarder"
+	"naru/internal/conntrack"
+	"naru/internal/kernel"
 	"naru/internal/wire"
 	"naru/internal/wiretest"
 	"naru/nat"
@@ -46,6 +48,19 @@ func newBench(tb testing.TB, conns int) *bench {
 		b.frames = append(b.frames, d...)
 	}
 	return b
+}
+
+// tableMemory is what a live worker uses.
+func tableMemory(tb testing.TB, connections int) conntrack.Memory {
+	pages, err := kernel.HugePages(conntrack.Bytes(connections))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	mem, err := conntrack.Place(pages, connections)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return mem
 }
 
 // fill puts the next packets into the batch.

@@ -30,7 +30,6 @@ func (e *Engine) parse(p *wire.Packet) {
 	if p.Reason = p.ParseNetwork(); p.Reason == wire.ReasonNone && p.Frag == wire.Whole &&
 		(p.Proto == wire.ProtoTCP || p.Proto == wire.ProtoUDP) && p.Version != 0 {
 		p.Hash = e.table.Hash(&p.Flow) | 1
-		e.sink += e.table.TouchIndex(p.Hash)
 	}
 }
 

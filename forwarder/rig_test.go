@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"naru/forwarder"
+	"naru/internal/conntrack"
 	"naru/internal/wire"
 	"naru/internal/wiretest"
 	"naru/sched"
@@ -106,8 +107,12 @@ func newRigSized(t testing.TB, cfg forwarder.Config, connections int) *rig {
 	t.Helper()
 	r := &rig{t: t, cfg: cfg, now: 1e9, out: forwarder.NewOutput(len(cfg.Legs))}
 	r.snap = r.compile(nil)
+	var mem conntrack.Memory
+	if connections > 100_000 {
+		mem = tableMemory(t, connections)
+	}
 	eng, err := forwarder.New(forwarder.Options{Seed: forwarder.Seed{1}, Workers: 1, Connections: connections,
-		Neighbors: 256}, r.snap)
+		Neighbors: 256, Memory: mem}, r.snap)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"errors"
 	"math/bits"
 	"time"
+	"unsafe"
 
 	"naru/internal/wire"
 )
@@ -109,6 +110,28 @@ func Sizes(connections int) (conns, index, links int) {
 func Alloc(connections int) Memory {
 	c, i, l := Sizes(connections)
 	return Memory{Conns: make([]Conn, c), Index: make([]uint64, i), Links: make([]Link, l)}
+}
+
+// Bytes returns how much memory Place needs for so many connections.
+func Bytes(connections int) int {
+	c, i, l := Sizes(connections)
+	return c*int(unsafe.Sizeof(Conn{})) + i*8 + l*int(unsafe.Sizeof(Link{}))
+}
+
+// Place makes the memory for so many connections out of b, which is zero, aligned to 8 bytes and Bytes long: mapped huge
+// pages, say. b must not be used otherwise and must stay mapped while the table lives.
+func Place(b []byte, connections int) (Memory, error) {
+	if len(b) < Bytes(connections) || uintptr(unsafe.Pointer(unsafe.SliceData(b)))%8 != 0 {
+		return Memory{}, ErrMemory
+	}
+	c, i, l := Sizes(connections)
+	at := func(off int) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(b[off:])) }
+	links := i*8 + c*int(unsafe.Sizeof(Conn{}))
+	return Memory{
+		Index: unsafe.Slice((*uint64)(at(0)), i),
+		Conns: unsafe.Slice((*Conn)(at(i*8)), c),
+		Links: unsafe.Slice((*Link)(at(links)), l),
+	}, nil
 }
 
 // Table is a connection table.
