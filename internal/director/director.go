@@ -11,6 +11,7 @@ import (
 
 	"naru/forwarder"
 	"naru/internal/config"
+	"naru/internal/conntrack"
 	"naru/internal/kernel"
 	"naru/internal/link"
 )
@@ -111,14 +112,27 @@ func (d *Director) addWorker(i, workers int) error {
 	if err != nil {
 		return err
 	}
-	engine, err := forwarder.New(forwarder.Options{Seed: d.opt.Seed, Worker: i, Workers: workers,
-		Connections: d.cfg.Node.Connections / workers}, d.snapshot)
+	memory, err := tableMemory(d.cfg.Node.Connections / workers)
+	if err != nil {
+		_ = set.Close()
+		return err
+	}
+	engine, err := forwarder.New(forwarder.Options{Seed: d.opt.Seed, Worker: i, Workers: workers, Memory: memory}, d.snapshot)
 	if err != nil {
 		_ = set.Close()
 		return err
 	}
 	d.workers = append(d.workers, newWorker(i, set, engine, d.opt.Record, d.queueEvent))
 	return nil
+}
+
+// tableMemory maps the memory of a connection table; it lives as long as the process.
+func tableMemory(connections int) (conntrack.Memory, error) {
+	pages, err := kernel.HugePages(conntrack.Bytes(connections))
+	if err != nil {
+		return conntrack.Memory{}, fmt.Errorf("director: connection table: %w", err)
+	}
+	return conntrack.Place(pages, connections)
 }
 
 func (d *Director) raiseFence() (err error) {
