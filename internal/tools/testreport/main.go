@@ -30,7 +30,7 @@ type report struct {
 }
 
 // skip is a test that was left out.
-type skip struct{ reason, test string }
+type skip struct{ reason, pkg, test string }
 
 func main() {
 	r := &report{out: os.Stdout, output: map[string][]string{}, running: map[string]bool{}}
@@ -89,7 +89,7 @@ func (r *report) endTest(e *event) {
 			}
 		}
 	case "skip":
-		r.skipped = append(r.skipped, skip{reason(lines), strings.TrimPrefix(e.Package, "naru/") + "." + e.Test})
+		r.skipped = append(r.skipped, skip{reason(lines), strings.TrimPrefix(e.Package, "naru/"), e.Test})
 	}
 }
 
@@ -152,12 +152,32 @@ func (r *report) finish() bool {
 		fmt.Fprintln(r.out, "FAIL\tno package was tested")
 		return false
 	}
+	r.leftOut()
+	return !r.failed
+}
+
+// leftOut prints what was skipped by reason, the cases of one test together.
+func (r *report) leftOut() {
 	slices.SortStableFunc(r.skipped, func(a, b skip) int { return strings.Compare(a.reason, b.reason) })
 	for i, s := range r.skipped {
 		if i == 0 || s.reason != r.skipped[i-1].reason {
 			fmt.Fprintf(r.out, "\nleft out: %s\n", s.reason)
 		}
-		fmt.Fprintf(r.out, "    %s\n", s.test)
+		test, _, isCase := strings.Cut(s.test, "/")
+		same := func(o skip) bool {
+			return o.reason == s.reason && o.pkg == s.pkg && strings.HasPrefix(o.test, test+"/")
+		}
+		switch {
+		case !isCase:
+			fmt.Fprintf(r.out, "    %s.%s\n", s.pkg, test)
+		case slices.IndexFunc(r.skipped, same) == i:
+			n := 0
+			for _, o := range r.skipped {
+				if same(o) {
+					n++
+				}
+			}
+			fmt.Fprintf(r.out, "    %s.%s: %d of its cases\n", s.pkg, test, n)
+		}
 	}
-	return !r.failed
 }

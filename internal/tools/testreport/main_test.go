@@ -30,6 +30,11 @@ func TestReport(t *testing.T) {
 	}{
 		{"a skipped test is named with its reason", ok,
 			"ok  \tnaru/a\t0.1s\n\nleft out: needs root: really\n    a.TestX\n", true},
+		{"skipped cases of a test are counted",
+			`{"Action":"skip","Package":"naru/a","Test":"TestX/one"}
+{"Action":"skip","Package":"naru/a","Test":"TestX/two"}
+{"Action":"pass","Package":"naru/a"}
+`, "\nleft out: no reason given\n    a.TestX: 2 of its cases\n", true},
 		{"a failed test shows what it said", failed,
 			"    y_test.go:9: wrong\n--- FAIL: TestY (0.00s)\nFAIL\nFAIL\tnaru/b\t0.1s\n", false},
 		{"a package that does not build fails",
