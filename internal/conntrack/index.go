@@ -33,7 +33,7 @@ func mix(a, b uint64) uint64 {
 func (t *Table) Touch(hash uint64) uint32 {
 	tag := uint32(hash >> 32)
 	s := t.index[tag&t.mask]
-	if uint32(s>>32) != tag {
+	if s == 0 || uint32(s>>32) != tag { // a free word has tag 0, and so has the hash of a packet without a flow
 		return 0
 	}
 	c := &t.conns[(uint32(s)-1)>>1]
