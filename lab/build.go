@@ -13,6 +13,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 const bridgeName = "br0"
@@ -43,7 +44,8 @@ func build(ctx context.Context, lab string, t *Topology) error {
 			return err
 		}
 	}
-	b := &builder{lab: lab, topology: t, handles: map[string]*netlink.Handle{}, namespaces: map[string]netns.NsHandle{}}
+	b := &builder{lab: lab, topology: t, handles: map[string]*netlink.Handle{}, namespaces: map[string]netns.NsHandle{},
+		made: map[string]int{}}
 	defer b.close()
 	for _, l := range t.Links {
 		if err := ctx.Err(); err != nil {
@@ -66,6 +68,9 @@ func makeNode(lab string, t *Topology, n *Node) error {
 	name := namespaceName(lab, n.Name)
 	if err := writeEtc(name, t.Hosts); err != nil {
 		return err
+	}
+	if err := keepNamespaceDir(); err != nil {
+		return fmt.Errorf("lab: %s: %w", namespaceDir, err)
 	}
 	sysctls := append(everywhere[:len(everywhere):len(everywhere)], n.Sysctls...)
 	if n.Switch { // speaks on no segment that it joins
@@ -118,6 +123,7 @@ type builder struct {
 	topology   *Topology
 	handles    map[string]*netlink.Handle
 	namespaces map[string]netns.NsHandle
+	made       map[string]int // interfaces that a node has ever had, which is what the kernel numbers them by
 }
 
 func (b *builder) close() {
@@ -157,6 +163,16 @@ func (b *builder) cable(l Link) error {
 	if err != nil {
 		return err
 	}
+	if b.made[l.A.Node] == b.made[l.B.Node] {
+		// The kernel tells a veth from a real NIC by the numbers of its ends. If they happen to be the same, it takes up
+		// to a second until it believes that the cable is plugged in.
+		if err := skipNumber(h); err != nil {
+			return fmt.Errorf("lab: node %s: %w", l.A.Node, err)
+		}
+		b.made[l.A.Node]++
+	}
+	b.made[l.A.Node]++
+	b.made[l.B.Node]++
 	a, z := b.topology.end(l.A), b.topology.end(l.B)
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = a.lower()
@@ -168,9 +184,29 @@ func (b *builder) cable(l Link) error {
 		veth.PeerHardwareAddr = mac[:]
 	}
 	if err := h.LinkAdd(veth); err != nil {
-		return fmt.Errorf("lab: cable %s/%s - %s/%s: %w", l.A.Node, l.A.Interface, l.B.Node, l.B.Interface, err)
+		return fmt.Errorf("lab: cable %s/%s - %s/%s: %w", l.A.Node, l.A.Interface, l.B.Node, l.B.Interface,
+			lacks(err, "veth"))
 	}
 	return nil
+}
+
+// lacks says which feature a kernel has not that knows nothing of a kind of interface.
+func lacks(err error, kind string) error {
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("this kernel has no %s: load the module of that name: %w", kind, err)
+	}
+	return err
+}
+
+// skipNumber uses up the next interface number of a namespace.
+func skipNumber(h *netlink.Handle) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "skip"
+	skip := &netlink.Bridge{LinkAttrs: attrs}
+	if err := h.LinkAdd(skip); err != nil {
+		return lacks(err, "bridge")
+	}
+	return h.LinkDel(skip)
 }
 
 // end returns the interface at the end of a cable; Validate has seen that it is there.
@@ -253,7 +289,7 @@ func makeBridge(h *netlink.Handle, n *Node) error {
 	off := false
 	bridge := &netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &off}
 	if err := h.LinkAdd(bridge); err != nil {
-		return fmt.Errorf("bridge: %w", err)
+		return fmt.Errorf("bridge: %w", lacks(err, "bridge"))
 	}
 	for _, i := range n.Interfaces {
 		port, err := h.LinkByName(i.Name)
@@ -279,7 +315,7 @@ func makeMacvlan(h *netlink.Handle, i *Interface) error {
 		attrs.HardwareAddr = mac[:]
 	}
 	if err := h.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}); err != nil {
-		return fmt.Errorf("macvlan: %w", err)
+		return fmt.Errorf("macvlan: %w", lacks(err, "macvlan"))
 	}
 	return linkUp(h, i.lower())
 }

@@ -78,10 +78,10 @@ func (l *Lab) demoRequests(ctx context.Context, w io.Writer) error {
 		fmt.Fprintf(w, "  %2d  answered by %s, which saw %-18s %5.1f ms\n", i+1, a.backend, a.client,
 			a.took.Seconds()*1e3)
 	}
-	fmt.Fprint(w, "\n     ")
+	bars := "\n     "
 	for _, b := range l.scenario.Backends {
-		fmt.Fprintf(w, " %s %-6s", b, strings.Repeat("#", counts[b]))
+		bars += fmt.Sprintf(" %s %-6s", b, strings.Repeat("#", counts[b]))
 	}
-	fmt.Fprint(w, "\n\n")
+	fmt.Fprintf(w, "%s\n\n", strings.TrimRight(bars, " "))
 	return nil
 }

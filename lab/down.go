@@ -50,6 +50,7 @@ func (s *State) remove() error {
 	for _, node := range s.Nodes {
 		errs = append(errs, removeNamespace(namespaceName(s.Name, node)))
 	}
+	releaseNamespaceDirs()
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -87,9 +88,65 @@ func removeNamespace(name string) error {
 	if err := os.RemoveAll(filepath.Join(etcDir, name)); err != nil {
 		return fmt.Errorf("lab: namespace %s: %w", name, err)
 	}
-	removeEmpty(etcDir)
-	removeEmpty(namespaceDir)
 	return nil
+}
+
+// keepNamespaceDir makes /run/netns the mount point that ip-netns(8) makes of it when it is first used. If that tool
+// did it later, over namespaces that are there, these could not be removed any more. The caller has a directory in
+// /etc/netns, which keeps releaseNamespaceDirs of other labs from undoing this.
+func keepNamespaceDir() error {
+	unlock, err := lockLabs()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := os.MkdirAll(namespaceDir, 0o755); err != nil {
+		return err
+	}
+	err = unix.Mount("", namespaceDir, "none", unix.MS_SHARED|unix.MS_REC, "")
+	if err != unix.EINVAL { // EINVAL: no mount point yet
+		return err
+	}
+	if err := unix.Mount(namespaceDir, namespaceDir, "none", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return err
+	}
+	return unix.Mount("", namespaceDir, "none", unix.MS_SHARED|unix.MS_REC, "")
+}
+
+// releaseNamespaceDirs removes the directories of namespaces if nobody has one.
+func releaseNamespaceDirs() {
+	unlock, err := lockLabs()
+	if err != nil {
+		return // somebody works with them
+	}
+	defer unlock()
+	removeEmpty(etcDir)
+	if entries, err := os.ReadDir(namespaceDir); exists(etcDir) || err != nil || len(entries) > 0 {
+		return
+	}
+	_ = unix.Unmount(namespaceDir, 0) // not a mount point, or in use: both are fine
+	removeEmpty(namespaceDir)
+}
+
+// lockTime is how long others may keep the lock.
+const lockTime = 5 * time.Second
+
+// lockLabs keeps other processes out of what all labs share. The lock is one on a directory that is always there.
+func lockLabs() (unlock func(), err error) {
+	dir, err := os.Open(filepath.Dir(namespaceDir))
+	if err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(lockTime); ; time.Sleep(5 * time.Millisecond) {
+		err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { dir.Close() }, nil
+		}
+		if time.Now().After(deadline) {
+			dir.Close()
+			return nil, fmt.Errorf("lab: %s is locked: %w", dir.Name(), err)
+		}
+	}
 }
 
 // removeEmpty removes a directory that others may use too. Somebody else's files in it keep it.

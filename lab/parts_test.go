@@ -3,7 +3,6 @@ package lab
 import (
 	"encoding/json"
 	"net/netip"
-	"os"
 	"os/exec"
 	"reflect"
 	"strings"
@@ -100,13 +99,16 @@ func TestStateSurvivesTheFile(t *testing.T) {
 	}
 }
 
-func TestLogTailIsOneLine(t *testing.T) {
-	s := State{Name: "no-such-lab"}
-	if got := s.logTail("director"); got != "it said nothing" {
-		t.Errorf("%q", got)
-	}
-	if _, err := os.Stat(s.Dir()); err == nil {
-		t.Error("a directory was made")
+func TestTheTailOfALogIsOneLine(t *testing.T) {
+	for log, want := range map[string]string{
+		"":                                "it said nothing",
+		"one\n":                           "one",
+		"1\n2\n3\n4\n5\n6\n":              "2; 3; 4; 5; 6",
+		"1\npanic: x\n3\n4\n5\n6\n7\n8\n": "panic: x; 3; 4; 5; 6",
+	} {
+		if got := tail(log); got != want {
+			t.Errorf("%q: %q, want %q", log, got, want)
+		}
 	}
 }
 

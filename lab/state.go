@@ -78,18 +78,24 @@ func loadState(name string) (State, error) {
 	return s, nil
 }
 
-// logTail returns the end of a node's log in one line.
+// logTail returns the end of a node's log in one line, or the beginning of a panic in it.
 func (s *State) logTail(node string) string {
 	b, _ := os.ReadFile(s.LogFile(node)) // no log: nothing was said
-	text := strings.TrimSpace(string(b))
-	if text == "" {
+	return tail(string(b))
+}
+
+func tail(log string) string {
+	const most = 5
+	lines := strings.Split(strings.TrimSpace(log), "\n")
+	if lines[0] == "" {
 		return "it said nothing"
 	}
-	lines := strings.Split(text, "\n")
-	if len(lines) > 5 {
-		lines = lines[len(lines)-5:]
+	for i, line := range lines {
+		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+			lines = lines[i:min(len(lines), i+most)]
+		}
 	}
-	return strings.Join(lines, "; ")
+	return strings.Join(lines[max(0, len(lines)-most):], "; ")
 }
 
 // List returns the states of all labs of this machine by name.

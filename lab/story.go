@@ -19,7 +19,7 @@ func (s *story) print(w io.Writer) {
 	told := map[bool]bool{} // by direction: the first packet each way is explained in full
 	for n, j := range s.journeys {
 		title := fmt.Sprintf("%2d  %-8s %s", n+1, j[0].kind, s.title(&j[0]))
-		since := fmt.Sprintf("%.2f ms", j.start().Sub(s.journeys[0].start()).Seconds()*1e3)
+		since := fmt.Sprintf("%.2f ms", j.atClient().Sub(s.journeys[0].atClient()).Seconds()*1e3)
 		fmt.Fprintf(w, "\n%s%*s\n", title, max(1, demoWidth-len(title)), since)
 		request := j[0].dst.Port() == server.HTTPPort
 		for i := range j {
@@ -32,15 +32,12 @@ func (s *story) print(w io.Writer) {
 	}
 }
 
-// start returns when the packet was first seen. The clock of one cable may be read a little later than another's.
-func (j journey) start() time.Time {
-	first := j[0].at
-	for _, s := range j {
-		if s.at.Before(first) {
-			first = s.at
-		}
+// atClient returns when the packet passed the client's cable, which is one clock for all packets.
+func (j journey) atClient() time.Time {
+	if j[0].dst.Port() == server.HTTPPort {
+		return j[0].at
 	}
-	return first
+	return j[len(j)-1].at
 }
 
 // hop writes one packet on one cable.
@@ -72,11 +69,11 @@ func (s *story) explain(w io.Writer, before, after *sighting, request, again boo
 	}
 	sourceWhy, destWhy := "the client knows nobody else", "the client of this connection"
 	if request {
-		sourceWhy, destWhy = "so that the reply comes back here", s.lab.nodeOf(after.dstMAC)+"'s own address"
+		sourceWhy, destWhy = "so that replies come back here", s.lab.nodeOf(after.dstMAC)+"'s own address"
 	}
-	line("source", "%-17s -> %-18s %s", before.src, after.src, sourceWhy)
-	line("destination", "%-17s -> %-18s %s", before.dst, after.dst, destWhy)
-	line("TTL", "%-17d -> %-18d as at any router", before.ttl, after.ttl)
+	line("source", "%-18s -> %-18s %s", before.src, after.src, sourceWhy)
+	line("destination", "%-18s -> %-18s %s", before.dst, after.dst, destWhy)
+	line("TTL", "%-18d -> %-18d as at any router", before.ttl, after.ttl)
 	if l != nil && l.NextHop != "" {
 		line("next hop", "%s", nextHopWords(l, s.lab.nodeOf(after.dstMAC)))
 	}
@@ -110,7 +107,7 @@ func (s *story) title(p *sighting) string {
 		if _, b, ok := bytes.Cut(p.payload, []byte("\r\n\r\n")); ok && len(b) > 0 {
 			body = fmt.Sprintf(": %q", strings.TrimSpace(string(b)))
 		}
-		return fmt.Sprintf("%s sends %d bytes, %s%s", who, len(p.payload), line, body)
+		return fmt.Sprintf("%s sends %d bytes, %s%s", who, len(p.payload), bytes.TrimPrefix(line, []byte("HTTP/1.1 ")), body)
 	case p.kind == "FIN":
 		return who + " has nothing more to say"
 	}

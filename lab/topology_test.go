@@ -83,8 +83,8 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		{"a node's name must be its own", []Node{{Name: "a"}, {Name: "a"}}, nil, `node "a": doubled`},
 		{"an interface needs a cable", []Node{{Name: "a", Interfaces: eth0}}, nil, "a/eth0: has 0 cables"},
 		{"a cable needs two interfaces", []Node{{Name: "a", Interfaces: eth0}}, cable, "b/eth0: a cable ends"},
-		{"an interface's name must fit", with(Interface{Name: "interface-1", Macvlan: true}, Interface{Name: "interface-1234567"}),
-			nil, "longer than 15"},
+		{"an interface's name must fit",
+			with(Interface{Name: "interface-1", Macvlan: true}, Interface{Name: "interface-1234567"}), nil, "longer than 15"},
 		{"an address is one interface's", with(Interface{Name: "eth0", Addrs: addr}, Interface{Name: "eth1", Addrs: addr}),
 			nil, "10.0.0.1 is taken by a"},
 	}

@@ -50,11 +50,11 @@ func reasons(l *record.Line) [][2]string {
 	}
 	var candidates []string
 	for _, c := range l.Candidates {
-		candidates = append(candidates, fmt.Sprintf("%s (weight %d, %d active)", c.Name, c.Weight, c.Active))
+		candidates = append(candidates, fmt.Sprintf("%s w %d active %d", c.Name, c.Weight, c.Active))
 	}
 	return [][2]string{
-		{"service", fmt.Sprintf("%s; nobody's connection yet, so it makes one", l.Service)},
-		{"candidates", strings.Join(candidates, ", ")},
+		{"service", fmt.Sprintf("%s; the packet belongs to no connection yet, so naru makes one", l.Service)},
+		{"candidates", strings.Join(candidates, " | ")},
 		{"choice", fmt.Sprintf("%s, by %s", l.Backend, schedulerWords(l.Scheduler))},
 		{"local port", fmt.Sprintf("%d of %d towards %s are free", l.PortsFree, l.PortsAll, l.Backend)},
 	}

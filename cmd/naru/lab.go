@@ -71,7 +71,7 @@ func labError(ctx context.Context, err error) error {
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return withCode(exitInterrupted, errors.New("interrupted; what was made is removed again"))
 	case errors.Is(err, os.ErrPermission):
-		return withCode(exitPermission, plain(err))
+		return withCode(exitPermission, fmt.Errorf("%w; a lab needs CAP_SYS_ADMIN and CAP_NET_ADMIN", plain(err)))
 	}
 	return withCode(exitFailed, plain(err))
 }
