@@ -1,0 +1,119 @@
+package forwarder_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"naru/internal/wire"
+	"naru/internal/wiretest"
+)
+
+// Why naru and the kernel differ. Each is a choice that both can defend, or what the engine refuses by name.
+const (
+	whyFragment = "the kernel puts fragments together and sends them when all have come; the engine refuses them"
+	whyFIN      = "a connection picked up at its FIN: the kernel wants an ACK alone; naru lets the backend end or reset it"
+	whySYNSent  = "a segment before the SYN-ACK: invalid to the kernel; naru lets the backend judge it"
+	whyReset    = "an RST with the wrong acknowledgement number ends the kernel's entry, but not naru's (RFC 5961)"
+	whyPort     = "two clients with the same port: each takes a free one of its own choice, the kernel one below 1024 for one"
+	whyAtomic   = "an atomic fragment: the kernel takes the fragment header out, naru leaves it (RFC 6946)"
+	whyEOL      = "the kernel clears what follows the end of the IP options; naru leaves it"
+)
+
+// captureDifferences are the packets of captures that may differ, by number.
+var captureDifferences = map[string]map[string][]int{
+	"tcp4/pp-http-packets2.pcap":                          {whyFIN: {39, 40, 44, 45}},
+	"tcpodd/zk-handshake-reorder.pcap":                    {whySYNSent: {3, 4, 10, 11, 12, 13, 14}},
+	"tcpodd/zk-rst-inject-rae.pcap":                       {whyReset: {3}},
+	"icmp/td-dhcp-rfc4388.pcap":                           {whyPort: {11, 14, 23, 25}},
+	"frag/zk-ipv6-http-atomic-frag.pcap":                  {whySYNSent: {5, 8, 9, 10, 11}, whyAtomic: {13, 15, 16, 20, 21}},
+	"malformed/sv-tcp-session-decode-malformed-ipv4.pcap": {whyEOL: {8}},
+}
+
+// outcomeFields are the fields in which packets differ; without an entry the engine sends a packet and the kernel none.
+var outcomeFields = map[string][]string{
+	whyPort:   {"udp source port", "udp checksum"},
+	whyAtomic: {"ip payload length", "ip next header", "ip extension headers"},
+	whyEOL:    {"ip checksum", "ip options"},
+}
+
+// captureEqual are captures of which so many packets at least must come out equal.
+var captureEqual = map[string]int{"tcp4/zk-methods.pcap": 655, "icmp/zk-smtp.pcap": 122}
+
+// captureLeftOut are captures that say nothing here.
+var captureLeftOut = []string{
+	"flows/sn-sanitized4k_truncated128.pcap", // every packet is cut
+}
+
+// TestCapturesAsTheKernelTranslatesThem puts captures of other people through the kernel's NAT and the engine.
+func TestCapturesAsTheKernelTranslatesThem(t *testing.T) {
+	wiretest.Root(t)
+	dir := wiretest.Captures(t)
+	for _, folder := range []string{"tcp4", "tcp6", "dns", "icmp", "flows", "tcpodd", "frag", "malformed"} {
+		for _, file := range wiretest.CaptureFiles(t, dir, folder) {
+			if !slices.Contains(captureLeftOut, file) {
+				t.Run(strings.ReplaceAll(file, "/", " "), func(t *testing.T) { oracleCapture(t, dir, file) })
+			}
+		}
+	}
+}
+
+func oracleCapture(t *testing.T, dir, file string) {
+	packets, err := wiretest.ReadCapture(filepath.Join(dir, file))
+	if err != nil {
+		t.Log(err)
+	}
+	services, steps := wiretest.AdaptCapture(packets)
+	t.Logf("%d packets; %d services with %d packets", len(packets), len(services), len(steps))
+	if len(steps) == 0 {
+		return
+	}
+	r := newOracleRun(t, [2]int{9000, 9000}, services)
+	may := captureDifferences[file]
+	r.explain = func(o *outcome) string { return explainCapture(o, may) }
+	for why, numbers := range may {
+		if outcomeFields[why] == nil {
+			r.silent = append(r.silent, numbers...)
+		}
+	}
+	for _, s := range steps {
+		r.step(s.Number, s.Side, s.Frame)
+	}
+	r.report()
+	if want := captureEqual[file]; r.fates[equal] < want {
+		t.Errorf("%d packets are equal, want %d", r.fates[equal], want)
+	}
+	for why, numbers := range may { // what does not differ any more must leave the list
+		if r.explained[why] != len(numbers) {
+			t.Errorf("%d packets differ, %d are listed: %s", r.explained[why], len(numbers), why)
+		}
+	}
+}
+
+// explainCapture returns why a packet of a capture may differ.
+func explainCapture(o *outcome, may map[string][]int) string {
+	if o.reason == wire.Fragment && len(o.naru) == 0 {
+		return whyFragment
+	}
+	for why, numbers := range may {
+		if slices.Contains(numbers, o.number) && o.differsAs(why) {
+			return why
+		}
+	}
+	return ""
+}
+
+// differsAs reports whether a packet differs in the way that its explanation says.
+func (o *outcome) differsAs(why string) bool {
+	var fields []string
+	for _, d := range o.differs {
+		fields = append(fields, strings.SplitN(d, ":", 2)[0])
+	}
+	want := outcomeFields[why]
+	if want == nil {
+		return len(o.kernel) == 0 && len(o.naru) == 1
+	}
+	return fmt.Sprint(fields) == fmt.Sprint(want)
+}

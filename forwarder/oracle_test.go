@@ -1,0 +1,206 @@
+package forwarder_test
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"naru/forwarder"
+	"naru/internal/wire"
+	"naru/internal/wiretest"
+	"naru/sched"
+)
+
+// How long to wait for the kernel: long where the engine sent something, since it comes at once and only a busy machine
+// is late; short where it did not.
+const (
+	waitForFrame = 2 * time.Second
+	waitForNone  = 15 * time.Millisecond
+	maxReports   = 10 // differing packets of one test that are printed
+)
+
+// oracleRun puts each packet through the kernel's NAT and through an engine with the same services, and compares.
+type oracleRun struct {
+	*rig
+	oracle *wiretest.Oracle
+
+	// explain returns why a packet may differ, or nothing.
+	explain func(o *outcome) string
+	// silent are numbers of packets for which the kernel is known to send nothing, whatever the engine does.
+	silent []int
+
+	fates     [numFates]int
+	drops     map[wire.Reason]int // of what both dropped, by the engine's reason
+	explained map[string]int
+}
+
+// fate is what the comparison of one packet said.
+type fate int
+
+const (
+	equal     fate = iota // the same bytes came out
+	dropped               // nothing came out of either
+	answered              // both sent an error, the same but for what each host fills in as it likes
+	explained             // they differ, and may
+	differs
+	numFates
+)
+
+func (f fate) String() string {
+	return [...]string{"equal", "dropped by both", "answered by both", "explained", "different"}[f]
+}
+
+// outcome is what became of one packet.
+type outcome struct {
+	number  int
+	side    wiretest.Side
+	in      []byte
+	reason  wire.Reason // of the engine
+	kernel  []wiretest.OracleFrame
+	naru    []sent
+	differs []string // lines of text
+}
+
+// newOracleRun makes both. mtu is that of the clients' and of the backend's side.
+func newOracleRun(t *testing.T, mtu [2]int, services []wiretest.OracleService) *oracleRun {
+	t.Helper()
+	oracle := wiretest.NewOracle(t, mtu, services)
+	return &oracleRun{rig: newRig(t, oracleConfig(mtu, oracle.MACs(), services)), oracle: oracle,
+		explain: func(*outcome) string { return "" }, drops: map[wire.Reason]int{}, explained: map[string]int{}}
+}
+
+// oracleConfig is a configuration of the engine that says what the oracle's rules say.
+func oracleConfig(mtu [2]int, macs [2]wire.MAC, services []wiretest.OracleService) forwarder.Config {
+	a, b := wiretest.OracleIPv4, wiretest.OracleIPv6
+	cfg := forwarder.Config{
+		Legs: []forwarder.Leg{{Name: "a1", MAC: macs[0], MTU: mtu[0], Client: true},
+			{Name: "b0", MAC: macs[1], MTU: mtu[1], Backend: true}},
+		Routes: []forwarder.Route{
+			{Prefix: netip.PrefixFrom(a.Local, 24), Leg: 1}, {Prefix: netip.PrefixFrom(b.Local, 64), Leg: 1},
+			{Prefix: netip.MustParsePrefix("0.0.0.0/0"), Leg: 0, Gateway: addr("198.18.255.2")},
+			{Prefix: netip.MustParsePrefix("::/0"), Leg: 0, Gateway: addr("fd00:a::2")},
+		},
+	}
+	for leg, addrs := range [][]netip.Addr{{addr("198.18.255.2"), addr("fd00:a::2")}, {a.Backend, b.Backend}} {
+		for _, n := range addrs {
+			cfg.Neighbors = append(cfg.Neighbors, forwarder.Neighbor{Leg: leg, Addr: n, MAC: wiretest.OracleNeighbors[leg],
+				Static: true})
+		}
+	}
+	for i, s := range services {
+		vip := forwarder.VIP{Addr: s.VIP.Addr(), Reject: forwarder.RejectDrop}
+		if !slices.Contains(cfg.VIPs, vip) {
+			cfg.VIPs = append(cfg.VIPs, vip)
+		}
+		local := a.Local
+		if s.VIP.Addr().Is6() {
+			local = b.Local
+		}
+		cfg.Services = append(cfg.Services, forwarder.Service{Name: fmt.Sprintf("s%d", i), VIP: s.VIP.Addr(), Proto: s.Proto,
+			Ports: []forwarder.PortRange{{Lo: s.VIP.Port(), Hi: s.VIP.Port()}}, Scheduler: sched.RR,
+			Backends: []forwarder.Backend{{Name: "b", Addr: s.Backend.Addr(), Port: s.Backend.Port(), Weight: 1}},
+			Locals:   []forwarder.Local{{Addr: local}}, SourcePorts: forwarder.PortRange{Lo: 1, Hi: 65535},
+			KeepClientPort: true, Timeouts: timeouts, Reject: forwarder.RejectDrop, Midstream: forwarder.MidstreamPickup})
+	}
+	return cfg
+}
+
+// step puts a frame through both and returns what the comparison says and what the kernel sent.
+func (r *oracleRun) step(number int, side wiretest.Side, frame []byte) (fate, []wiretest.OracleFrame) {
+	r.t.Helper()
+	r.oracle.Address(side, frame)
+	o := outcome{number: number, side: side, in: frame}
+	r.now = r.now.Add(time.Millisecond)
+	_, o.reason, o.naru = r.put(int(side), wiretest.Packet(frame))
+	wait := waitForNone
+	if len(o.naru) > 0 && !slices.Contains(r.silent, number) {
+		wait = waitForFrame
+	}
+	o.kernel = r.oracle.Step(r.t, side, frame, wait)
+	f := r.judge(&o)
+	r.fates[f]++
+	return f, o.kernel
+}
+
+// judge compares.
+func (r *oracleRun) judge(o *outcome) fate {
+	r.t.Helper()
+	o.compare()
+	switch {
+	case len(o.differs) > 0:
+		if why := r.explain(o); why != "" {
+			r.explained[why]++
+			return explained
+		}
+		if r.fates[differs] < maxReports {
+			r.t.Errorf("packet %d from side %d, %s\n\t%s", o.number, o.side, o.summary(), strings.Join(o.differs, "\n\t"))
+		}
+		return differs
+	case len(o.kernel) == 0:
+		r.drops[o.reason]++
+		return dropped
+	case o.answer():
+		return answered
+	}
+	return equal
+}
+
+// answer reports whether what came out is an error about what went in, rather than the packet.
+func (o *outcome) answer() bool {
+	return len(o.kernel) == 1 && len(o.naru) == 1 && o.kernel[0].Side == o.side && o.naru[0].leg == int(o.side)
+}
+
+func (o *outcome) summary() string {
+	return fmt.Sprintf("the engine says %v; kernel %d, naru %d frames; in %x", o.reason, len(o.kernel), len(o.naru),
+		o.in[:min(len(o.in), 120)])
+}
+
+func (o *outcome) compare() {
+	if len(o.kernel) != len(o.naru) {
+		o.differs = append(o.differs, fmt.Sprintf("frames out: kernel %d, naru %d", len(o.kernel), len(o.naru)))
+		return
+	}
+	for i := range o.kernel {
+		k, n := o.kernel[i], o.naru[i]
+		if int(k.Side) != n.leg {
+			o.differs = append(o.differs, fmt.Sprintf("out on side: kernel %d, naru %d", k.Side, n.leg))
+		}
+		diffs := wiretest.Differences(k.Frame, n.bytes)
+		if o.answer() {
+			diffs = ofOurChoice(diffs)
+		}
+		for _, d := range diffs {
+			o.differs = append(o.differs, fmt.Sprintf("%s: kernel %s, naru %s", d.Field, d.A, d.B))
+		}
+	}
+}
+
+// ofOurChoice leaves out the fields of an ICMP error that each host fills in as it likes, and a longer quote.
+func ofOurChoice(diffs []wiretest.Difference) []wiretest.Difference {
+	return slices.DeleteFunc(diffs, func(d wiretest.Difference) bool {
+		switch d.Field {
+		case "ip tos", "ip length", "ip id", "ip flags, fragment offset", "ip checksum", // what the kernel does: 0xc0, id != 0
+			"ip version, class, flow label", "ip payload length", "icmp checksum":
+			return true
+		case "quoted tcp options, payload", "quoted udp payload":
+			return strings.HasPrefix(d.A, d.B) || strings.HasPrefix(d.B, d.A)
+		}
+		return false
+	})
+}
+
+// report logs the counts.
+func (r *oracleRun) report() {
+	r.t.Helper()
+	var text []string
+	for f, n := range r.fates {
+		text = append(text, fmt.Sprintf("%d %v", n, fate(f)))
+	}
+	for why, n := range r.explained {
+		text = append(text, fmt.Sprintf("%d: %s", n, why))
+	}
+	r.t.Logf("%s; drops %v", strings.Join(text, ", "), r.drops)
+}
