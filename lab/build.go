@@ -246,11 +246,17 @@ func (b *builder) configureInterface(h *netlink.Handle, n *Node, i *Interface) e
 			return err
 		}
 	}
-	if i.NoSegmentation {
-		err := inNamespace(namespaceName(b.lab, n.Name), func() error { return segmentationOff(i.Name) })
-		if err != nil {
-			return err
+	err := inNamespace(namespaceName(b.lab, n.Name), func() (err error) {
+		if i.NoSegmentation {
+			err = segmentationOff(i.Name)
 		}
+		if i.NoChecksum {
+			err = errors.Join(err, checksumOff(i.Name))
+		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	link, err := h.LinkByName(i.Name)
 	if err != nil {

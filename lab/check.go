@@ -101,11 +101,11 @@ func testVariant(ctx context.Context, spec TestSpec, v Variant, number int) (fai
 	}
 	defer watch.close()
 	for _, check := range v.checks {
-		if err := ctx.Err(); err != nil {
-			return failed, err
-		}
 		r := Result{Variant: v.Name, OK: true, What: check.what}
 		seen, err := check.run(c)
+		if ctx.Err() != nil {
+			return failed, ctx.Err()
+		}
 		switch {
 		case err != nil:
 			r.OK, r.Error = false, err.Error()

@@ -287,6 +287,23 @@ func kernelStayedOut(c *checker) (string, error) {
 	return "no RST, no ICMP error, nothing forwarded", nil
 }
 
+// checksumsRight looks whether the kernel of the client or of a backend has refused a packet. Those kernels are as old
+// as the lab: their counters began at 0.
+func checksumsRight(c *checker) (string, error) {
+	for _, node := range append([]string{c.scenario.Client}, c.scenario.Backends...) {
+		counters, err := c.kernelCounters(node)
+		if err != nil {
+			return "", err
+		}
+		for _, name := range wrongChecksums {
+			if n, known := counters[name]; n != 0 || !known {
+				return "", fmt.Errorf("%s: %s is %d", node, name, n)
+			}
+		}
+	}
+	return "at the client and the backends", nil
+}
+
 // stillRuns looks whether naru is still the process that was started.
 func stillRuns(c *checker) (string, error) {
 	for _, p := range c.Processes {

@@ -15,6 +15,11 @@ var untouched = []string{
 	"Icmp6OutDestUnreachs", "Icmp6OutTimeExcds", "Icmp6OutRedirects", "Ip6OutForwDatagrams",
 }
 
+// wrongChecksums are the counters of a kernel that received a packet with a wrong checksum.
+var wrongChecksums = []string{
+	"IpInHdrErrors", "TcpInCsumErrors", "UdpInCsumErrors", "IcmpInCsumErrors", "Udp6InCsumErrors", "Icmp6InCsumErrors",
+}
+
 // kernelCounters reads /proc/net/snmp and /proc/net/snmp6 of a node: the names are as in untouched.
 func (l *Lab) kernelCounters(node string) (map[string]uint64, error) {
 	counters := map[string]uint64{}

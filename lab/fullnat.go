@@ -109,6 +109,9 @@ func fullNATTopology(o Options) Topology {
 	for i := 1; i <= 3; i++ {
 		t.addServer(i)
 	}
+	for _, name := range []string{"client", "server01", "server02", "server03"} {
+		t.Node(name).Interfaces[0].NoChecksum = o.NoChecksum
+	}
 	return t
 }
 

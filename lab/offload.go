@@ -10,6 +10,7 @@ import (
 
 // Commands of the ethtool ioctl, linux/ethtool.h. Each takes a struct ethtool_value.
 const (
+	ethtoolSetTX  = 0x17 // ETHTOOL_STXCSUM
 	ethtoolSetTSO = 0x1f // ETHTOOL_STSO
 	ethtoolSetGSO = 0x24 // ETHTOOL_SGSO
 )
@@ -25,13 +26,18 @@ type ifreqData struct {
 }
 
 // segmentationOff does what `ethtool -K NAME tso off gso off` does, in the calling thread's namespace.
-func segmentationOff(name string) error {
+func segmentationOff(name string) error { return turnOff(name, ethtoolSetTSO, ethtoolSetGSO) }
+
+// checksumOff does what `ethtool -K NAME tx off` does, in the calling thread's namespace.
+func checksumOff(name string) error { return turnOff(name, ethtoolSetTX) }
+
+func turnOff(name string, commands ...uint32) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("lab: ethtool: %w", err)
 	}
 	defer unix.Close(fd)
-	for _, command := range []uint32{ethtoolSetTSO, ethtoolSetGSO} {
+	for _, command := range commands {
 		value := &ethtoolValue{command: command}
 		req := &ifreqData{data: unsafe.Pointer(value)}
 		copy(req.name[:unix.IFNAMSIZ-1], name)

@@ -11,6 +11,7 @@ type Options struct {
 	NoNaru        bool `json:"no_naru,omitempty"`        // the network and the servers only
 	FreePool      bool `json:"free_pool,omitempty"`      // a source pool that no kernel holds
 	NoSegment     bool `json:"no_segment,omitempty"`     // tso off gso off on the director's interfaces
+	NoChecksum    bool `json:"no_checksum,omitempty"`    // tx off on the client's and the servers' interfaces
 	MacvlanLegs   bool `json:"macvlan_legs,omitempty"`   // the director's interfaces are macvlan
 	NoForwarding  bool `json:"no_forwarding,omitempty"`  // the director's kernel does not route
 	RecordPackets bool `json:"record_packets,omitempty"` // naru run writes its decision records

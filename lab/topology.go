@@ -36,6 +36,9 @@ type Interface struct {
 
 	// NoSegmentation turns TSO and GSO off on sending, so that the kernel cuts super-frames before the cable.
 	NoSegmentation bool
+
+	// NoChecksum turns checksum offload off on sending: frames leave finished, and whoever receives them verifies them.
+	NoChecksum bool
 }
 
 // Route is an entry of a node's main routing table. The family follows from the gateway.

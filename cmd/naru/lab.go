@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"naru/lab"
 )
@@ -287,7 +288,7 @@ func confirm(c *cli.Context, question string) bool {
 	if !ok {
 		return false
 	}
-	if info, err := in.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+	if _, err := unix.IoctlGetTermios(int(in.Fd()), unix.TCGETS); err != nil {
 		return false
 	}
 	fmt.Fprintf(c.App.ErrWriter, "%s [y/N] ", question)
