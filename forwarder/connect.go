@@ -24,8 +24,8 @@ func (e *Engine) connect(p *wire.Packet, svc *service) {
 		return
 	}
 	switch {
-	case p.Proto == wire.ProtoTCP && p.TCPFlags&wire.RST != 0:
-		e.done(p, wire.MidstreamTCP) // nothing to pick up
+	case p.Proto == wire.ProtoTCP && (p.TCPFlags&wire.RST != 0 || p.TCPFlags&(wire.SYN|wire.ACK) == wire.SYN|wire.ACK):
+		e.done(p, wire.MidstreamTCP) // nothing to pick up; a client's side never begins with a SYN-ACK
 		return
 	case p.TTL() <= 1:
 		e.hopLimit(p)
