@@ -1,7 +1,6 @@
 package forwarder_test
 
 import (
-	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -107,13 +106,17 @@ func explainCapture(o *outcome, may map[string][]int) string {
 
 // differsAs reports whether a packet differs in the way that its explanation says.
 func (o *outcome) differsAs(why string) bool {
-	var fields []string
-	for _, d := range o.differs {
-		fields = append(fields, strings.SplitN(d, ":", 2)[0])
-	}
 	want := outcomeFields[why]
 	if want == nil {
 		return len(o.kernel) == 0 && len(o.naru) == 1
 	}
-	return fmt.Sprint(fields) == fmt.Sprint(want)
+	return slices.Equal(fieldsOf(o), want)
+}
+
+// fieldsOf returns the names of the fields that differ.
+func fieldsOf(o *outcome) (fields []string) {
+	for _, d := range o.differs {
+		fields = append(fields, strings.SplitN(d, ":", 2)[0])
+	}
+	return fields
 }

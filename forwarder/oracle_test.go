@@ -161,6 +161,9 @@ func (o *outcome) summary() string {
 func (o *outcome) compare() {
 	if len(o.kernel) != len(o.naru) {
 		o.differs = append(o.differs, fmt.Sprintf("frames out: kernel %d, naru %d", len(o.kernel), len(o.naru)))
+		for _, f := range o.kernel {
+			o.differs = append(o.differs, fmt.Sprintf("kernel on side %d: %x", f.Side, f.Frame[:min(len(f.Frame), 120)]))
+		}
 		return
 	}
 	for i := range o.kernel {

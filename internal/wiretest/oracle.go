@@ -137,6 +137,20 @@ func (o *Oracle) addresses(t testing.TB, a *OracleAddrs, everything string) {
 	if err != nil {
 		t.Fatalf("wiretest: oracle: route to %s: %v", a.clientGW, err)
 	}
+	o.awaitLocal(t, a.Local)
+}
+
+// awaitLocal waits until the kernel takes packets to an IPv6 address of its own as such: it says so a little after the
+// address was added, and sends redirects until then.
+func (o *Oracle) awaitLocal(t testing.TB, a netip.Addr) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		routes, err := o.middle.Handle().RouteGet(a.AsSlice())
+		if err == nil && len(routes) == 1 && routes[0].Type == unix.RTN_LOCAL {
+			return
+		}
+	}
+	t.Fatalf("wiretest: oracle: %s does not become an address of this host", a)
 }
 
 // Step sends one frame in on a side and returns what the kernel sends for it on either side: it waits at most that long for
