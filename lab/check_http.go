@@ -36,6 +36,8 @@ type answer struct {
 // get sends one request to the VIP and checks that the answer is whole.
 func get(ctx context.Context, client *http.Client, vip netip.Addr, path string) (answer, error) {
 	var a answer
+	ctx, cancel := context.WithTimeout(ctx, smallTime)
+	defer cancel()
 	start := time.Now()
 	url := fmt.Sprintf("http://%s%s", netip.AddrPortFrom(vip, server.HTTPPort), path)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
@@ -252,12 +254,14 @@ func rate(n int64, took time.Duration) string {
 // halfClose sends bytes, closes its half of the connection and then still gets the answer.
 func halfClose(vip netip.Addr) func(*checker) (string, error) {
 	return func(c *checker) (string, error) {
-		conn, err := c.Dial(c.ctx, c.scenario.Client, "tcp", netip.AddrPortFrom(vip, server.SumPort))
+		ctx, cancel := context.WithTimeout(c.ctx, smallTime)
+		defer cancel()
+		conn, err := c.Dial(ctx, c.scenario.Client, "tcp", netip.AddrPortFrom(vip, server.SumPort))
 		if err != nil {
 			return "", err
 		}
 		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(requestTime))
+		_ = conn.SetDeadline(time.Now().Add(smallTime))
 		if _, err := io.Copy(conn, server.Pattern(halfBytes)); err != nil {
 			return "", err
 		}
@@ -278,10 +282,13 @@ func halfClose(vip netip.Addr) func(*checker) (string, error) {
 
 // resolves runs a program in the client's node that knows nothing but the name.
 func resolves(c *checker) (string, error) {
-	ctx, cancel := context.WithTimeout(c.ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(c.ctx, smallTime)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, c.exe, "lab", "exec", "--name", c.Name, c.scenario.Client, "--",
 		c.exe, "lab", "node-get", "http://www.naru.test/").CombinedOutput()
+	if ctx.Err() != nil {
+		return "", fmt.Errorf("no answer in %s", smallTime)
+	}
 	if err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}

@@ -55,8 +55,10 @@ func (l *Lab) httpClient(node string, to netip.AddrPort, keepAlive bool) *http.C
 	}
 }
 
-// requestTime is how long one request may take, the largest transfer included.
-const requestTime = 60 * time.Second
+const (
+	requestTime = 60 * time.Second // how long one request may take, the largest transfer included
+	smallTime   = 10 * time.Second // how long one small request may take
+)
 
 // ping sends one ICMP echo request from a node and returns the round trip time of its answer.
 func (l *Lab) ping(ctx context.Context, node string, to netip.Addr) (time.Duration, error) {
