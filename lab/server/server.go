@@ -2,8 +2,8 @@
 // saw, and whether every byte arrived.
 //
 // Contract: HTTP on TCP port 80 (RFC 9110; keep-alive on), echo on UDP port 7 (after RFC 862, but the answer begins
-// with who answered whom), and a half-close test on TCP port 9000 that reads to the end of the stream before it answers. All
-// serve IPv4 and IPv6. The servers trust whoever reaches them: they are for namespaces, not for networks.
+// with who answered whom), and a half-close test on TCP port 9000 that reads to the end of the stream before it answers.
+// All serve IPv4 and IPv6. The servers trust whoever reaches them: they are for namespaces, not for networks.
 package server
 
 import (
