@@ -273,7 +273,8 @@ func TestNobodyAnswersForTheNextHop(t *testing.T) {
 			}
 		}
 	}
-	if c := r.eng.Counters(); c.Held != 0 || c.ByReason[wire.NeighUnresolved] != 1 || questions != neigh.MaxTries-1 || !c.Balanced() {
+	if c := r.eng.Counters(); c.Held != 0 || c.ByReason[wire.NeighUnresolved] != 1 || questions != neigh.MaxTries-1 ||
+		!c.Balanced() {
 		t.Errorf("%d further questions, held %d, neigh_unresolved %d", questions, c.Held, c.ByReason[wire.NeighUnresolved])
 	}
 }
@@ -295,7 +296,9 @@ func TestAnnouncements(t *testing.T) {
 			}
 		}
 	}
-	for want, n := range map[string]int{"0 arp " + vip: 2, "1 arp " + local: 2, "0 type 136": 2, "0 type 143": 2, "0 type 135": 1} {
+	for want, n := range map[string]int{
+		"0 arp " + vip: 2, "1 arp " + local: 2, "0 type 136": 2, "0 type 143": 2, "0 type 135": 1,
+	} {
 		if seen[want] != n {
 			t.Errorf("%s: %d times, want %d (%v)", want, seen[want], n, seen)
 		}
