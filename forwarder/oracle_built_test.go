@@ -20,14 +20,15 @@ type talk struct {
 	v6, udp                     bool
 	client, vip, backend, local netip.AddrPort
 	router, host                string // addresses that send errors, behind and in front
-	n                           int
+	n                           *int   // packets put in so far, of all clients
 }
 
 // talks runs a test for both families.
 func talks(t *testing.T, udp bool, mtu [2]int, f func(t *testing.T, k *talk)) {
 	for _, v6 := range []bool{false, true} {
-		t.Run(map[bool]string{false: "ipv4", true: "ipv6"}[v6], func(t *testing.T) {
-			k := &talk{v6: v6, udp: udp, client: netip.MustParseAddrPort("203.0.113.5:51000"), router: "10.9.9.9",
+		name := map[bool]string{false: "ipv4 ", true: "ipv6 "}[v6] + map[bool]string{false: "tcp", true: "udp"}[udp]
+		t.Run(name, func(t *testing.T) {
+			k := &talk{v6: v6, udp: udp, n: new(int), client: netip.MustParseAddrPort("203.0.113.5:51000"), router: "10.9.9.9",
 				vip: netip.MustParseAddrPort("192.0.2.1:80"), host: "198.51.100.7"}
 			addrs, proto := wiretest.OracleIPv4, uint8(wire.ProtoTCP)
 			if v6 {
@@ -68,8 +69,8 @@ func (k *talk) down(f wiretest.Frame) []byte {
 // want puts a frame in and wants the comparison to say that. It returns the packet that came out, nil for none.
 func (k *talk) want(want fate, side wiretest.Side, what string, frame []byte) []byte {
 	k.t.Helper()
-	k.n++
-	got, out := k.step(k.n, side, frame)
+	*k.n++
+	got, out := k.step(*k.n, side, frame)
 	if got != want {
 		k.t.Errorf("%s: %v, want %v", what, got, want)
 	}
@@ -148,9 +149,18 @@ func TestFirstSegmentsAsTheKernelTakesThem(t *testing.T) {
 			want  fate
 		}{
 			{"S", equal}, {"A", equal}, {"PA", equal}, {"AU", equal}, // tcp_loose
-			{"R", dropped}, {"RA", dropped}, {"SF", dropped}, {"SR", dropped}, {"F", dropped}, {"", dropped}, {"SFAPRU", dropped},
-			{"P", dropped}, {"U", dropped}, {"SA", dropped},
+			{"R", dropped}, {"RA", dropped}, {"SF", dropped}, {"SR", dropped}, {"F", dropped}, {"", dropped},
+			{"SFAPRU", dropped}, {"P", dropped}, {"U", dropped}, {"SA", dropped}, {"FA", explained},
 		} {
+			if tt.want == explained {
+				k.silent = append(k.silent, *k.n+1)
+				k.explain = func(o *outcome) string {
+					if o.differsAs(whyFIN) {
+						return whyFIN
+					}
+					return ""
+				}
+			}
 			k.as(uint16(40000+i)).want(tt.want, wiretest.ClientSide, "first segment "+tt.flags,
 				k.as(uint16(40000+i)).up(wiretest.Frame{TCP: tt.flags, Seq: 9, Ack: 9, Payload: payload(i)}))
 		}
@@ -166,7 +176,8 @@ func TestUDPAsTheKernelTranslatesIt(t *testing.T) {
 		}
 		k.upEqual("no checksum", wiretest.Frame{Payload: payload(9), NoSum: true})
 		k.downEqual("no checksum", wiretest.Frame{Payload: payload(9), NoSum: true})
-		// What comes out has the checksum 0xffff when its payload is the checksum that it has with a payload of zeros.
+		// What comes out has the checksum 0xffff when its payload is the checksum that it has with a payload of
+		// zeros.
 		zeros := make([]byte, 2)
 		after := wiretest.Frame{Src: k.local.String(), Dst: k.backend.String(), UDP: true, Payload: zeros}.Bytes(t)
 		out := k.upEqual("computed zero", wiretest.Frame{Payload: udpSum(after[wire.EthernetLen:])})
@@ -353,9 +364,9 @@ func (k *talk) icmpDropped(sent []byte) {
 	wrong := k.quote(k.router, k.local.Addr().String(), e.kind, e.code, e.word, sent, 200)
 	l4(wrong)[3] ^= 1
 	k.want(dropped, wiretest.BackendSide, "wrong ICMP checksum", wrong)
-	unknown := bytes.Clone(sent)
-	l4(append(make([]byte, wire.EthernetLen), unknown...))[1] ^= 1
-	binary.BigEndian.PutUint16(unknown[len(sent)-len(l4(append(make([]byte, wire.EthernetLen), sent...))):], 7)
+	frame := append(make([]byte, wire.EthernetLen), sent...)
+	binary.BigEndian.PutUint16(l4(frame), 7) // the source port
+	unknown := frame[wire.EthernetLen:]
 	k.want(dropped, wiretest.BackendSide, "unknown flow",
 		k.quote(k.router, k.local.Addr().String(), e.kind, e.code, e.word, unknown, 200))
 	k.want(dropped, wiretest.ClientSide, "quoting what went to the backend, sent to the VIP",

@@ -13,25 +13,27 @@ import (
 // Why naru and the kernel differ. Each is a choice that both can defend, or what the engine refuses by name.
 const (
 	whyFragment = "the kernel puts fragments together and sends them when all have come; the engine refuses them"
-	whyFIN      = "a connection picked up at its FIN: the kernel wants an ACK alone; naru lets the backend end or reset it"
+	whyFIN      = "a connection picked up at its FIN: the kernel wants an ACK alone, naru lets the backend end it"
 	whySYNSent  = "a segment before the SYN-ACK: invalid to the kernel; naru lets the backend judge it"
 	whyReset    = "an RST with the wrong acknowledgement number ends the kernel's entry, but not naru's (RFC 5961)"
-	whyPort     = "two clients with the same port: each takes a free one of its own choice, the kernel one below 1024 for one"
+	whyPort     = "a client port that is taken: each chooses a free one, the kernel one below 1024 for one"
 	whyAtomic   = "an atomic fragment: the kernel takes the fragment header out, naru leaves it (RFC 6946)"
 	whyEOL      = "the kernel clears what follows the end of the IP options; naru leaves it"
 )
 
 // captureDifferences are the packets of captures that may differ, by number.
 var captureDifferences = map[string]map[string][]int{
-	"tcp4/pp-http-packets2.pcap":                          {whyFIN: {39, 40, 44, 45}},
-	"tcpodd/zk-handshake-reorder.pcap":                    {whySYNSent: {3, 4, 10, 11, 12, 13, 14}},
-	"tcpodd/zk-rst-inject-rae.pcap":                       {whyReset: {3}},
-	"icmp/td-dhcp-rfc4388.pcap":                           {whyPort: {11, 14, 23, 25}},
-	"frag/zk-ipv6-http-atomic-frag.pcap":                  {whySYNSent: {5, 8, 9, 10, 11}, whyAtomic: {13, 15, 16, 20, 21}},
+	"tcp4/pp-http-packets2.pcap":       {whyFIN: {39, 40, 44, 45}},
+	"tcpodd/zk-handshake-reorder.pcap": {whySYNSent: {3, 4, 10, 11, 12, 13, 14}},
+	"tcpodd/zk-rst-inject-rae.pcap":    {whyReset: {3}},
+	"icmp/td-dhcp-rfc4388.pcap":        {whyPort: {11, 14, 23, 25}},
+	"frag/zk-ipv6-http-atomic-frag.pcap": {whySYNSent: {5, 8, 9, 10, 11},
+		whyAtomic: {13, 15, 16, 20, 21}},
 	"malformed/sv-tcp-session-decode-malformed-ipv4.pcap": {whyEOL: {8}},
 }
 
-// outcomeFields are the fields in which packets differ; without an entry the engine sends a packet and the kernel none.
+// outcomeFields are the fields in which packets differ; without an entry the engine sends a packet and the kernel
+// none.
 var outcomeFields = map[string][]string{
 	whyPort:   {"udp source port", "udp checksum"},
 	whyAtomic: {"ip payload length", "ip next header", "ip extension headers"},

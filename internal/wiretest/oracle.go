@@ -24,9 +24,9 @@ const (
 // The interfaces of the oracle's middle namespace, by side.
 var oracleIfs = [2]string{"a1", "b0"}
 
-// Oracle is the kernel's own full NAT between two veth pairs, driven one packet at a time: what goes in on one side is
-// known when the next goes in, so nothing depends on time. Nobody but the test speaks on either side, since the outer
-// namespaces have no addresses, and no checksum is left to a device.
+// Oracle is the kernel's own full NAT between two veth pairs, driven one packet at a time: what goes in on one side
+// is known when the next goes in, so nothing depends on time. Nobody but the test speaks on either side, since the
+// outer namespaces have no addresses, and no checksum is left to a device.
 type Oracle struct {
 	middle  *NS
 	sockets [2]int
@@ -39,8 +39,8 @@ type OracleService struct {
 	Proto        uint8
 }
 
-// OracleAddrs are the addresses of the oracle in one family. The kernel in the middle holds Local, which is what it sends
-// from to backends; clients are behind a router.
+// OracleAddrs are the addresses of the oracle in one family. The kernel in the middle holds Local, which is what it
+// sends from to backends; clients are behind a router.
 type OracleAddrs struct {
 	Local, Backend      netip.Addr
 	backendNet          string // Local and its prefix length
@@ -64,8 +64,8 @@ type OracleFrame struct {
 	Frame []byte
 }
 
-// NewOracle makes three namespaces and the kernel's NAT in the middle one. mtu is that of the interfaces to the clients and
-// to the backend. All is gone at the end of the test. It needs root (see Root).
+// NewOracle makes three namespaces and the kernel's NAT in the middle one. mtu is that of the interfaces to the
+// clients and to the backend. All is gone at the end of the test. It needs root (see Root).
 func NewOracle(t testing.TB, mtu [2]int, services []OracleService) *Oracle {
 	t.Helper()
 	Root(t)
@@ -140,8 +140,8 @@ func (o *Oracle) addresses(t testing.TB, a *OracleAddrs, everything string) {
 	o.awaitLocal(t, a.Local)
 }
 
-// awaitLocal waits until the kernel takes packets to an IPv6 address of its own as such: it says so a little after the
-// address was added, and sends redirects until then.
+// awaitLocal waits until the kernel takes packets to an IPv6 address of its own as such: it says so a little after
+// the address was added, and sends redirects until then.
 func (o *Oracle) awaitLocal(t testing.TB, a netip.Addr) {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
@@ -153,8 +153,9 @@ func (o *Oracle) awaitLocal(t testing.TB, a netip.Addr) {
 	t.Fatalf("wiretest: oracle: %s does not become an address of this host", a)
 }
 
-// Step sends one frame in on a side and returns what the kernel sends for it on either side: it waits at most that long for
-// a first frame and takes what else is there then. Frames that the kernel sends on its own account, to groups, are left out.
+// Step sends one frame in on a side and returns what the kernel sends for it on either side: it waits at most that
+// long for a first frame and takes what else is there then. Frames that the kernel sends on its own account, to
+// groups, are left out.
 func (o *Oracle) Step(t testing.TB, in Side, frame []byte, wait time.Duration) []OracleFrame {
 	t.Helper()
 	if _, err := unix.Write(o.sockets[in], frame); err != nil {

@@ -10,8 +10,8 @@ import (
 	"naru/internal/wire"
 )
 
-// oracleServices bounds the services that are made of one capture, and firstBackendPort is that of the first. Each has a
-// backend port of its own, so that a client port that two services see clashes nowhere.
+// oracleServices bounds the services that are made of one capture, and firstBackendPort is that of the first. Each
+// has a backend port of its own, so that a client port that two services see clashes nowhere.
 const (
 	oracleServices   = 64
 	firstBackendPort = 8080
@@ -45,9 +45,10 @@ type oracleAdapter struct {
 	services []OracleService
 }
 
-// AdaptCapture chooses the services that a capture speaks with, the busiest first, and returns them with the packets of the
-// capture that belong to them, in order. Replies come from the backend to the oracle's local address and the client's port,
-// and so does what an ICMP error quotes. Checksums are adapted: what was wrong stays wrong. macs are those of Oracle.MACs.
+// AdaptCapture chooses the services that a capture speaks with, the busiest first, and returns them with the packets
+// of the capture that belong to them, in order. Replies come from the backend to the oracle's local address and the
+// client's port, and so does what an ICMP error quotes. Checksums are adapted: what was wrong stays wrong. The
+// frames have no MAC addresses yet; see Oracle.Address.
 func AdaptCapture(packets []Captured) (services []OracleService, steps []OracleStep) {
 	a := oracleAdapter{server: map[conversation]netip.AddrPort{}}
 	a.choose(packets)
@@ -65,8 +66,8 @@ func (o *Oracle) Address(in Side, frame []byte) {
 	copy(frame[6:12], OracleNeighbors[in][:])
 }
 
-// servers says who is the server of each conversation: who gets the first SYN, else who has the lower port, else who is
-// spoken to first. It counts packets.
+// servers says who is the server of each conversation: who gets the first SYN, else who has the lower port, else who
+// is spoken to first. It counts packets.
 func (a *oracleAdapter) servers(packets []Captured) map[conversation]int {
 	count := map[conversation]int{}
 	bySYN := map[conversation]bool{}
@@ -205,8 +206,8 @@ func (a *oracleAdapter) laterFragment(v *ipView, s *OracleStep) bool {
 	return false
 }
 
-// icmpError is about a reply, and comes from the clients' side as it is, or about a packet to the VIP; then its quote must
-// be what the backend's side had seen.
+// icmpError is about a reply, and comes from the clients' side as it is, or about a packet to the VIP; then its
+// quote must be what the backend's side had seen.
 func (a *oracleAdapter) icmpError(v *ipView, s *OracleStep) bool {
 	q, ok := viewIP(v.ip[v.l4+wire.ICMPLen : max(min(v.end, len(v.ip)), v.l4+wire.ICMPLen)])
 	if !ok || !q.ported {

@@ -14,8 +14,8 @@ type Difference struct {
 	A, B  string // "-" where the packet has no such field
 }
 
-// Differences compares two frames from the IP header to the end that its length tells, field by field. No difference means
-// that these bytes are the same.
+// Differences compares two frames from the IP header to the end that its length tells, field by field. No difference
+// means that these bytes are the same.
 func Differences(a, b []byte) (diffs []Difference) {
 	fa, fb := fields(untagged(a)), fields(untagged(b))
 	for i := 0; i < max(len(fa), len(fb)); i++ {

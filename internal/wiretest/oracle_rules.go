@@ -26,8 +26,9 @@ var ipFamilies = [2]ipFamily{
 	{nftables.TableFamilyIPv6, unix.NFPROTO_IPV6, 24, &OracleIPv6},
 }
 
-// rules makes the NAT: destination and source of what goes to a service are translated. What is not translated (connection
-// tracking calls it invalid, or it belongs to nothing) is dropped, and the kernel's own sockets hear nothing.
+// rules makes the NAT: destination and source of what goes to a service are translated. What is not translated
+// (connection tracking calls it invalid, or it belongs to nothing) is dropped, and the kernel's own sockets hear
+// nothing.
 func (o *Oracle) rules(t testing.TB, services []OracleService) {
 	t.Helper()
 	c, err := nftables.New(nftables.WithNetNSFd(o.middle.FD()))

@@ -8,8 +8,8 @@ import (
 	"naru/internal/wire"
 )
 
-// TestTheKernelTranslates is a sanity check of the set-up: a SYN reaches the backend from the local address, the answer
-// the client from the VIP, and a stray segment nobody.
+// TestTheKernelTranslates is a sanity check of the set-up: a SYN reaches the backend from the local address, the
+// answer the client from the VIP, and a stray segment nobody.
 func TestTheKernelTranslates(t *testing.T) {
 	for _, tt := range []struct {
 		name, client, vip string

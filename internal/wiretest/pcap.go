@@ -21,8 +21,8 @@ import (
 
 // Our own choices: no capture for tests is near them.
 const (
-	captureBytes  = 64 << 20
-	capturePacket = 200_000
+	captureBytes   = 64 << 20
+	capturePackets = 200_000
 )
 
 // Link types of capture files (https://www.tcpdump.org/linktypes.html) that gopacket has no name for, or two.
@@ -75,8 +75,9 @@ func CaptureFiles(t testing.TB, dir, folder string) []string {
 	return files
 }
 
-// ReadCapture reads a capture file, pcap or pcapng, in whatever byte order and resolution. Packets of a link type that is
-// neither Ethernet nor a bare IP packet behind a short header are left out. The error comes with the packets before it.
+// ReadCapture reads a capture file, pcap or pcapng, in whatever byte order and resolution. Packets of a link type
+// that is neither Ethernet nor a bare IP packet behind a short header are left out. The error comes with the packets
+// before it.
 func ReadCapture(path string) (packets []Captured, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -108,7 +109,7 @@ func readCapture(in io.Reader) (packets []Captured, err error) {
 		return nil, err
 	}
 	var start time.Time
-	for number := 1; number <= capturePacket; number++ {
+	for number := 1; number <= capturePackets; number++ {
 		data, info, err := r.ReadPacketData()
 		if errors.Is(err, io.EOF) {
 			return packets, nil
@@ -127,7 +128,7 @@ func readCapture(in io.Reader) (packets []Captured, err error) {
 			packets = append(packets, Captured{number, info.Timestamp.Sub(start), frame})
 		}
 	}
-	return packets, fmt.Errorf("more than %d packets", capturePacket)
+	return packets, fmt.Errorf("more than %d packets", capturePackets)
 }
 
 func openCapture(in *bufio.Reader) (packetReader, error) {
