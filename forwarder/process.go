@@ -113,7 +113,7 @@ func (e *Engine) flow(p *wire.Packet) {
 	id, dir := e.table.Lookup(&p.Flow, p.Hash)
 	if id != conntrack.None {
 		c := e.table.Conn(id)
-		if e.table.Expired(c, e.now) || p.Proto == wire.ProtoTCP && dir == conntrack.Original && e.table.Restart(e.now, c, p) {
+		if e.table.Expired(c, e.now) || dir == conntrack.Original && e.restarts(c, p) {
 			e.endConn(id)
 			id = conntrack.None
 		}
@@ -126,6 +126,11 @@ func (e *Engine) flow(p *wire.Packet) {
 		return
 	}
 	e.forward(p, id, dir)
+}
+
+// restarts reports whether a packet of the client begins a new connection in place of the one that is there.
+func (e *Engine) restarts(c *conntrack.Conn, p *wire.Packet) bool {
+	return p.Proto == wire.ProtoTCP && p.FlagsValid() && p.TTL() > 1 && e.table.Restart(e.now, c, p)
 }
 
 // stranger deals with a packet that belongs to no connection.

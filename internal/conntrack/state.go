@@ -197,8 +197,9 @@ func (t *Table) Restart(now wire.Time, c *Conn, p *wire.Packet) bool {
 			return true
 		}
 	case TCPSyn:
+		// The same initial sequence number, with or without the data that it first came with (RFC 7413 4.2).
 		seq, _ := p.Seq()
-		return seqEnd(p, seq) != c.end[Original]
+		return c.end[Original]-seq-1 > 0xffff
 	}
 	idle := t.paths.at(c.Path).timeouts[c.timeout()]
 	return int32(c.deadline-stamp(now)) < int32(idle/2)

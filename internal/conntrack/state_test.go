@@ -100,6 +100,7 @@ func TestRestart(t *testing.T) {
 		{"established", TCPEstablished, 0, 0, "7", false},
 		{"established and idle for long", TCPEstablished, 0, 31 * time.Minute, "7", true},
 		{"the same SYN again", TCPSyn, 0, 0, "100", false},
+		{"the same SYN without its data", TCPSyn, 0, 0, "100", false},
 		{"another SYN", TCPSyn, 0, 0, "7", true},
 	} {
 		tab := newTable(t, 4)
