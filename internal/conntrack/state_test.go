@@ -100,8 +100,8 @@ func TestRestart(t *testing.T) {
 		{"established", TCPEstablished, 0, 0, "7", false},
 		{"established and idle for long", TCPEstablished, 0, 31 * time.Minute, "7", true},
 		{"the same SYN again", TCPSyn, 0, 0, "100", false},
-		{"the same SYN without its data", TCPSyn, 0, 0, "100", false},
-		{"another SYN", TCPSyn, 0, 0, "7", true},
+		{"the same SYN without its data", TCPSyn, 0, 0, "90", false},
+		{"another SYN", TCPSyn, 0, 0, "3000000", true},
 	} {
 		tab := newTable(t, 4)
 		c := Conn{Path: tab.AddPath(Path{Proto: wire.ProtoTCP}, idle)}
