@@ -29,8 +29,8 @@ var may = map[string]string{
 		"internal/kernel",
 
 	"lab/server": "",
-	"lab":        "lab/server internal/config internal/record sched",
-	"cmd/naru": "internal/wire sched forwarder internal/link internal/link/afpacket internal/config internal/kernel " +
+	"lab":        "lab/server internal/record sched",
+	"cmd/naru": "internal/wire forwarder internal/link internal/link/afpacket internal/config internal/kernel " +
 		"internal/record internal/director lab lab/server",
 
 	"internal/wiretest": "internal/wire",
