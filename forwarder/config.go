@@ -10,12 +10,43 @@ import (
 // Mode is how packets of a service reach its backends.
 type Mode uint8
 
-// The modes. Only FullNAT forwards so far; the others have their place in every switch.
+// The modes.
 const (
 	FullNAT Mode = iota // source and destination are rewritten, replies come back through naru
 	NAT                 // the destination is rewritten, replies are routed back through naru
 	L2DSR               // the destination MAC is rewritten, the backend answers the client itself
 	L3DSR               // the packet travels routed or in a tunnel, the backend answers the client itself
+)
+
+// Encap is how an L3DSR backend learns which VIP a packet was for.
+type Encap uint8
+
+// The encapsulations.
+const (
+	EncapDSCP Encap = iota // the packet is routed to the backend, its DSCP names the VIP
+	EncapIPIP              // the packet travels whole in another IP packet (RFC 2003, RFC 2473, RFC 4213)
+	EncapGUE               // the packet travels whole in a UDP datagram (draft-ietf-intarea-gue)
+)
+
+// L3DSROptions are the keys of mode L3DSR.
+type L3DSROptions struct {
+	Encap   Encap
+	DSCP    uint8  // 1 to 63, for EncapDSCP
+	Port    uint16 // destination port of EncapGUE
+	Variant uint8  // 0: with a GUE header, 1: the IP packet directly behind UDP
+	// Source4 and Source6 are where outer packets come from: an address, or a prefix over which flows are spread so that
+	// receive-side scaling works at the backend. The family used is the backend's.
+	Source4, Source6 netip.Prefix
+}
+
+// Echo says what an echo request to a VIP gets.
+type Echo uint8
+
+// The answers to an echo request.
+const (
+	EchoAnswer Echo = iota // naru answers
+	EchoPass               // the kernel gets it
+	EchoDrop               // nobody gets it
 )
 
 // Reject says what a packet gets that nobody serves.
@@ -59,6 +90,10 @@ type Config struct {
 	Services  []Service
 	Routes    []Route
 	Neighbors []Neighbor
+
+	// HostAddrs are the addresses that this host's kernel holds on any interface: what is addressed to them is not
+	// routed on in mode NAT.
+	HostAddrs []netip.Addr
 }
 
 // Leg is one interface of the balancer.
@@ -76,6 +111,7 @@ type VIP struct {
 	Addr   netip.Addr
 	Shared bool   // owner: shared: only the services' ports are ours
 	Reject Reject // for ports without a service
+	Echo   Echo
 }
 
 // Service is a VIP, a protocol and ports, and the backends behind them.
@@ -87,6 +123,8 @@ type Service struct {
 	Mode      Mode
 	Scheduler sched.Kind
 	Backends  []Backend
+
+	L3DSR L3DSROptions
 
 	// Full NAT.
 	Locals         []Local
@@ -112,6 +150,8 @@ type Backend struct {
 	Addr   netip.Addr
 	Port   uint16 // 0: the client's destination port is kept
 	Weight uint32 // 0 drains
+	// MTU is the longest IP packet that the path to the backend carries, outer header included; 0: that of the leg.
+	MTU int
 }
 
 // Route is one entry of the routing table. The longest prefix wins, among equals the first.
