@@ -42,12 +42,31 @@ func newWire(t *testing.T) wire {
 	w.host.Addr(t, "h0", hostV4+"/24", hostV6+"/64")
 	w.host.Sysctl(t, "net/ipv4/ip_forward", "1")
 	w.host.Sysctl(t, "net/ipv6/conf/all/forwarding", "1")
+	// Refusals of UDP are ICMP errors: the kernel's own limit on them must not look like a fence.
+	w.host.Sysctl(t, "net/ipv4/icmp_ratelimit", "0")
+	w.host.Sysctl(t, "net/ipv6/icmp/ratelimit", "0")
 	w.peer.Addr(t, "p0", "10.9.0.1/24", "fd09::1/64")
 	addRoute(t, w.peer, "p0", vipV4+"/24", hostV4)
 	addRoute(t, w.peer, "p0", vipV6+"/64", hostV6)
 	addRoute(t, w.host, "h0", "0.0.0.0/0", "10.9.0.1")
 	addRoute(t, w.host, "h0", "::/0", "fd09::1")
+	w.settle(t)
 	return w
+}
+
+// settle waits until both ends hear each other. The first question of neighbour discovery may come before the other
+// end listens; the next one comes a second later, longer than dial and ask wait.
+func (w wire) settle(t *testing.T) {
+	t.Helper()
+	w.peer.Do(t, func() {
+		for _, a := range []string{hostV4, hostV6} {
+			for tries := 0; dial(a, 9) != "refused"; tries++ {
+				if tries == 40 {
+					t.Fatalf("%s does not answer", a)
+				}
+			}
+		}
+	})
 }
 
 func must(t *testing.T, err error) {
