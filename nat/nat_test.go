@@ -200,3 +200,45 @@ func TestPortOrderIsNotPredictable(t *testing.T) {
 		t.Errorf("of 1000 ports %d follow the one before, %d are the same under another seed", sequential, same)
 	}
 }
+
+func TestClampMSS(t *testing.T) {
+	for _, tt := range []struct {
+		offered, limit, want uint16
+		unfinished           bool
+		nops                 int
+	}{
+		{1460, 1360, 1360, false, 0}, {1300, 1360, 1300, false, 0}, {1460, 1360, 1360, true, 0}, {1460, 1360, 1360, false, 1},
+		{9000, 536, 536, false, 3}, {0, 1360, 0, false, 0},
+	} {
+		b := wiretest.Frame{Src: "192.0.2.1:1000", Dst: "198.51.100.1:80", TCP: "S", MSS: tt.offered}.Bytes(t)
+		if tt.nops > 0 { // move the option behind NOPs and mend lengths and sums by the plain way
+			opt := bytes.Clone(b[54:])
+			b = append(b[:54], bytes.Repeat([]byte{1}, tt.nops)...)
+			b = append(append(b, opt...), make([]byte, 4-tt.nops)...)
+			b[46] = 7 << 4
+			binary.BigEndian.PutUint16(b[16:], uint16(len(b)-14))
+			b[24], b[25], b[50], b[51] = 0, 0, 0, 0
+			binary.BigEndian.PutUint16(b[24:], ^wiretest.SlowChecksum(b[14:34], 0))
+			start := uint32(wiretest.SlowChecksum(b[26:34], uint32(len(b)-34+wire.ProtoTCP)))
+			binary.BigEndian.PutUint16(b[50:], ^wiretest.SlowChecksum(b[34:], start))
+		}
+		p := wiretest.Packet(b)
+		if tt.unfinished {
+			wiretest.Unfinish(&p)
+		}
+		if p.ParseLink() != wire.ReasonNone || p.ParseNetwork() != wire.ReasonNone {
+			t.Fatal("cannot parse")
+		}
+		nat.ClampMSS(&p, tt.limit)
+		wiretest.Finish(&p.Frame)
+		if err := wiretest.Wrong(p.Bytes()); err != nil {
+			t.Errorf("%+v: %v", tt, err)
+		}
+		if tt.offered == 0 {
+			continue
+		}
+		if got := binary.BigEndian.Uint16(p.Bytes()[54+tt.nops+2:]); got != tt.want {
+			t.Errorf("%+v: MSS %d", tt, got)
+		}
+	}
+}

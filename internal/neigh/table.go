@@ -192,6 +192,14 @@ func (t *Table) MAC(now wire.Time, id ID) (mac *wire.MAC, wait bool) {
 	return nil, true
 }
 
+// Peek returns the MAC address of a neighbour, or nil, without any effect.
+func (t *Table) Peek(id ID) *wire.MAC {
+	if e := &t.entries[id]; e.state == known {
+		return &e.mac
+	}
+	return nil
+}
+
 // ask begins to ask for a neighbour.
 func (t *Table) ask(id ID) {
 	t.entries[id].tries = 0
