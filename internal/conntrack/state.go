@@ -134,9 +134,12 @@ func (c *Conn) seenTCP(d Dir, p *wire.Packet) {
 	case TCPClosed:
 		return
 	}
-	if flags&wire.FIN != 0 && end == c.end[d] {
-		c.State = TCPClosing
+	if flags&wire.FIN != 0 && end == c.end[d] && (c.State != TCPSyn || c.Flags&synAck != 0) {
 		c.Flags |= finOriginal << d
+	}
+	// A FIN ends no handshake: two forged segments would make an entry that lives as long as an established one.
+	if c.State != TCPSyn && c.Flags&(finOriginal|finReply) != 0 {
+		c.State = TCPClosing
 	}
 	if c.Flags&(finOriginal|finReply) == finOriginal|finReply && c.ack[d] == c.end[other] && c.ack[other] == c.end[d] {
 		c.State = TCPClosed

@@ -35,6 +35,11 @@ func TestTCPStates(t *testing.T) {
 		{"SYN on a live connection", handshake + "> S 9000 0 0 established; < A 501 101 0 established"},
 		{"late segments do not revive", handshake + "> R 101 0 0 closed; < A 501 101 5 closed; > A 101 506 0 closed"},
 		{"picked up in the middle", "> A 100 500 20 established; < A 500 120 5 established; < FA 505 120 0 closing"},
+		{"a forged FIN is no handshake", "> S 100 0 0 syn; > FA 101 7 0 syn; > A 102 8 0 syn"},
+		{"a forged FIN after the SYN-ACK neither", "> S 100 0 0 syn; < SA 500 101 0 syn; > FA 101 7 0 syn"},
+		{"a FIN with the end of the handshake", "> S 100 0 0 syn; < SA 500 101 0 syn; > FA 101 501 0 closing"},
+		{"a backend that answers and closes at once", "> S 100 0 5 syn; < SA 500 106 0 syn; < FA 501 106 9 syn; " +
+			"> A 106 511 0 closing; > FA 106 511 0 closing; < A 511 107 0 closed"},
 		{"a FIN with a hole before it is not the end", handshake + "< A 501 101 100 established; < FA 501 101 50 established"},
 		{"sequence numbers wrap", "> S 4294967290 0 0 syn; < SA 4294967295 4294967291 0 syn; " +
 			"> A 4294967291 0 100 established; < FA 0 95 0 closing; > FA 95 1 0 closing; < A 1 96 0 closed"},
