@@ -171,6 +171,15 @@ func TestAnExampleIsAGoodConfiguration(t *testing.T) {
 	}
 }
 
+func TestAFileForRecordsThatCannotBeMadeIsNoConfiguration(t *testing.T) {
+	inFolder(t, map[string]string{"good.yaml": example(t)})
+	code, _, stderr := naru("", "run -c good.yaml --record nowhere/records.txt")
+	want := "naru run: --record: open nowhere/records.txt: no such file or directory\n"
+	if code != exitFailed || stderr != want {
+		t.Errorf("exit %d, err %q, want %q", code, stderr, want)
+	}
+}
+
 func TestFlagsComeFromTheEnvironment(t *testing.T) {
 	inFolder(t, map[string]string{"warned.yaml": warned})
 	t.Setenv("NARU_CONFIG", "warned.yaml")

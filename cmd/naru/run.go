@@ -244,7 +244,7 @@ func startRecording(c *cli.Context, opt *director.Options) (stop func(), err err
 	var file *os.File
 	if path != "-" {
 		if file, err = os.Create(path); err != nil {
-			return nil, fileError(path, err)
+			return nil, fmt.Errorf("--record: %w", err)
 		}
 		out = file
 	}

@@ -245,6 +245,13 @@ var hostChecks = map[string]struct {
 				h.Addrs = append(h.Addrs, kernel.Addr{Link: 7, Prefix: netip.PrefixFrom(vip4, 24)})
 			}},
 	},
+	"a backend that this kernel holds": {
+		hostChange{host: func(h *kernel.State) {
+			h.Addrs = append(h.Addrs, kernel.Addr{Link: 7, Prefix: netip.MustParsePrefix("10.10.10.1/24")})
+		}},
+		[]string{"services[0].backends[0].address: this host's kernel holds 10.10.10.1 on eth0; naru's packets do not " +
+			"reach their own host; run the server on another host, or in a network namespace of its own"},
+	},
 	"an interface that is missing": {
 		hostChange{cfg: func(c *config.Config) { c.Interfaces[1].Name = "eth9" }},
 		[]string{"interfaces[1].name: there is no interface eth9; this host has eth1, eth0, mgmt",

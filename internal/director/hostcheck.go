@@ -45,6 +45,7 @@ func CheckHost(cfg *config.Config, host *kernel.State, ephemeral PortRange) []Ho
 	c.vips()
 	for i := range cfg.Services {
 		c.locals(i)
+		c.backends(i)
 	}
 	return c.found
 }
@@ -116,6 +117,17 @@ func (c *hostCheck) locals(i int) {
 			c.found = append(c.found, HostProblem{Path: path, Warning: true,
 				Message: fmt.Sprintf("%s is in the subnet of no interface, and this host does not hold it", a),
 				Fix:     "replies reach naru only if the backends' routers send it here"})
+		}
+	}
+}
+
+// backends finds servers on this host: what naru sends leaves by an interface and never comes back to its own host.
+func (c *hostCheck) backends(i int) {
+	for j, b := range c.cfg.Services[i].Backends {
+		if l, _, held := c.host.HoldsAddress(b.Address); held {
+			c.problem(fmt.Sprintf("services[%d].backends[%d].address", i, j),
+				fmt.Sprintf("this host's kernel holds %s on %s; naru's packets do not reach their own host", b.Address, l.Name),
+				"run the server on another host, or in a network namespace of its own")
 		}
 	}
 }
