@@ -35,6 +35,8 @@ const (
 	extNone     = 59
 
 	optHomeAddress = 0xc9 // RFC 6275 6.3
+
+	fragmentLen = 8 // of the fragment header
 )
 
 // maxExt bounds the IPv6 extension headers that are walked (our own choice; RFC 8504 5.3 asks for a limit).
@@ -176,9 +178,11 @@ func (p *Packet) parseIPv6() Reason {
 }
 
 // walkExtensions finds the transport header of an IPv6 packet (RFC 8200 4). What changes the pseudo header (a routing
-// header that is not used up, a home address) is refused, since an incremental checksum would be wrong.
+// header that is not used up, a home address) is refused, since an incremental checksum would be wrong; so is a fragment
+// of a fragment. A first fragment must have all headers (RFC 7112).
 func walkExtensions(ip []byte) (proto uint8, off int, frag Frag, reason Reason) {
 	proto, off = ip[6], IPv6Len
+	cut, fragments := IPMalformed, 0
 	for n := 0; ; n++ {
 		switch proto {
 		case extHopByHop, extDest, extRouting, extFragment:
@@ -189,18 +193,21 @@ func walkExtensions(ip []byte) (proto uint8, off int, frag Frag, reason Reason) 
 			return proto, off, frag, ExtUnsupported
 		}
 		if len(ip) < off+8 {
-			return proto, off, frag, IPMalformed
+			return proto, off, frag, cut
 		}
 		h, size := ip[off:], 8
 		if proto == extFragment {
+			if fragments++; fragments > 1 {
+				return proto, off, frag, ExtUnsupported
+			}
 			switch at := binary.BigEndian.Uint16(h[2:]); {
 			case at&0xfff8 != 0:
 				return h[0], off + size, LaterFragment, ReasonNone
 			case at&1 != 0:
-				frag = FirstFragment
+				frag, cut = FirstFragment, FragmentTiny
 			} // else an atomic fragment, which is whole (RFC 6946)
 		} else if size += int(h[1]) * 8; len(h) < size {
-			return proto, off, frag, IPMalformed
+			return proto, off, frag, cut
 		}
 		if proto == extRouting && h[3] != 0 || proto == extDest && h[2] == optHomeAddress {
 			return proto, off, frag, ExtUnsupported
@@ -211,13 +218,20 @@ func walkExtensions(ip []byte) (proto uint8, off int, frag Frag, reason Reason) 
 
 func (p *Packet) parseTransport(d []byte) Reason {
 	t := d[p.L4:p.End]
+	if p.Frag == FirstFragment && len(t) < p.leastTransport() {
+		return FragmentTiny
+	}
 	switch p.Proto {
 	case ProtoTCP:
 		if len(t) < TCPLen {
 			return TCPMalformed
 		}
-		if head := int(t[12]>>4) * 4; head < TCPLen || p.Frag == Whole && head > len(t) {
+		head := int(t[12]>>4) * 4
+		if head < TCPLen || p.Frag == Whole && head > len(t) {
 			return TCPMalformed
+		}
+		if p.Version == 6 && head > len(t) {
+			return FragmentTiny // RFC 7112; in IPv4 the options may follow, every link carries 1280 bytes here
 		}
 		p.TCPFlags = t[13] & 0x3f
 	case ProtoUDP:
@@ -238,6 +252,19 @@ func (p *Packet) parseTransport(d []byte) Reason {
 	}
 	p.Flow.SrcPort, p.Flow.DstPort = binary.BigEndian.Uint16(t), binary.BigEndian.Uint16(t[2:])
 	return ReasonNone
+}
+
+// leastTransport returns the bytes of a transport header that a first fragment must have: the ports and, of TCP, the flags
+// (RFC 1858 3.2.1, RFC 3128).
+func (p *Packet) leastTransport() int {
+	switch p.Proto {
+	case ProtoTCP:
+		return TCPLen
+	case ProtoUDP, ProtoICMP, ProtoICMPv6:
+		return UDPLen // ICMPLen is the same
+	default:
+		return 0
+	}
 }
 
 // IP returns the IP packet, without padding.

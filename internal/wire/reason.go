@@ -43,12 +43,21 @@ const (
 	TooBigAnswered   // fragmentation needed or packet too big sent
 
 	// Drop.
-	FrameTruncated  // the frame ends within a header of layer 2
-	Loop            // our own MAC address as the source
-	IPMalformed     // version, header length or total length wrong
-	IPChecksum      // the IPv4 header checksum is wrong
-	ExtUnsupported  // an IPv6 extension header that cannot be translated, or too many of them
-	Fragment        // an IP fragment
+	FrameTruncated // the frame ends within a header of layer 2
+	Loop           // our own MAC address as the source
+	IPMalformed    // version, header length or total length wrong
+	IPChecksum     // the IPv4 header checksum is wrong
+	ExtUnsupported // an IPv6 extension header that cannot be translated, or too many of them
+	Fragment       // an IP fragment
+
+	// Drop, of fragments.
+	FragmentMalformed // its place or length cannot be
+	FragmentTiny      // a first one that does not have all headers
+	FragmentOverlap   // of what came already, or of an IPv6 datagram in which fragments overlapped
+	FragmentFlood     // of too many datagrams under way, or no room to hold it
+	FragmentLost      // it was held, but the first one did not come
+
+	// Drop.
 	ARPMalformed    // an ARP packet that breaks RFC 826
 	NDMalformed     // neighbour discovery that breaks RFC 4861 (hop limit, checksum, options)
 	TCPMalformed    // the TCP header is cut or lies
@@ -107,6 +116,13 @@ var reasons = [NumReasons]reasonInfo{
 	IPChecksum:     {"ip_checksum", Drop, "damage on the way, or a broken sender"},
 	ExtUnsupported: {"ext_unsupported", Drop, "an IPv6 packet with a routing header still to go, a home address or a long chain of headers"},
 	Fragment:       {"fragment", Drop, "lower the MTU or MSS of the sender: fragments are not followed"},
+
+	FragmentMalformed: {"fragment_malformed", Drop, "a broken or hostile sender"},
+	FragmentTiny:      {"fragment_tiny", Drop, "a hostile sender: no network needs fragments this short"},
+	FragmentOverlap:   {"fragment_overlap", Drop, "a network that sends packets twice, or a hostile sender"},
+	FragmentFlood:     {"fragment_flood", Drop, "one source leaves many datagrams unfinished: loss on the way, or a flood"},
+	FragmentLost:      {"fragment_lost", Drop, "the first fragment was lost on the way, or came more than a second late"},
+
 	ARPMalformed:   {"arp_malformed", Drop, "a broken or hostile neighbour"},
 	NDMalformed:    {"nd_malformed", Drop, "a broken or hostile neighbour; discovery from beyond a router is refused"},
 	TCPMalformed:   {"tcp_malformed", Drop, "a broken or hostile sender"},
