@@ -81,6 +81,46 @@ func TestFixedNeighborsAreNeverAskedNorChanged(t *testing.T) {
 	}
 }
 
+func TestAFixedNeighborThatIsNoLongerConfiguredIsAskedAgain(t *testing.T) {
+	tab := neigh.NewTable(8, 1)
+	for n := range uint32(2) {
+		tab.Set(0, 0, addr(n), wire.MAC{2, 7}, true)
+	}
+	now := wire.Time(time.Second)
+	tab.Loosen(now)
+	tab.Set(now, 0, addr(1), wire.MAC{2, 7}, true)
+	for n := range uint32(2) {
+		if mac, _ := tab.MAC(now, tab.Find(0, addr(n))); mac == nil || *mac != (wire.MAC{2, 7}) {
+			t.Errorf("neighbour %d is lost while it is asked for", n)
+		}
+	}
+	if qs := questions(tab, now); len(qs) != 1 || qs[0].Addr != addr(0) {
+		t.Errorf("asked for %v, want the one that is no longer fixed", qs)
+	}
+	tab.Learn(now, 0, addr(0), wire.MAC{2, 8})
+	if mac, _ := tab.MAC(now, tab.Find(0, addr(0))); *mac != (wire.MAC{2, 8}) {
+		t.Error("its new MAC address is not learned")
+	}
+}
+
+func TestAddressesThatDoNotAnswerKeepNobodyOut(t *testing.T) {
+	tab := neigh.NewTable(16, 1)
+	now := wire.Time(time.Hour)
+	for n := range uint32(16) {
+		tab.MAC(now, tab.Want(now, 0, addr(n)))
+	}
+	for range neigh.MaxTries + 1 {
+		questions(tab, now)
+		now = now.Add(neigh.Retry)
+	}
+	if tab.Want(now, 0, addr(99)) != neigh.None {
+		t.Fatal("a neighbour that shall not be asked for again so soon was forgotten")
+	}
+	if now = now.Add(neigh.Quiet); tab.Want(now, 0, addr(99)) == neigh.None {
+		t.Error("no place although nobody answers")
+	}
+}
+
 func TestNobodyFillsTheTableFromOutside(t *testing.T) {
 	tab := neigh.NewTable(8, 1)
 	for n := range uint32(100) {

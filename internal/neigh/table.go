@@ -137,7 +137,7 @@ func (t *Table) insert(id ID) {
 	t.index[i] = id
 }
 
-// place finds an entry that is unused, or that nobody has needed for a while.
+// place finds an entry that is unused, that nobody has needed for a while, or that has not answered.
 func (t *Table) place(now wire.Time) ID {
 	for range min(reclaimRun, len(t.entries)) {
 		id := ID(t.hand)
@@ -146,7 +146,10 @@ func (t *Table) place(now wire.Time) ID {
 		if e.state == unused {
 			return id
 		}
-		if !e.fixed && e.queued == nil && now.Sub(e.used) > reclaim {
+		// What did not answer, and need not be remembered so as not to be asked again, tells nothing: a flood of
+		// addresses that nobody has must not keep the others out.
+		idle := now.Sub(e.used) > reclaim || e.state == absent && now.Sub(e.confirmed) > Quiet
+		if !e.fixed && e.queued == nil && idle {
 			t.remove(id)
 			t.gen = max(1, t.gen+1)
 			return id
@@ -286,6 +289,16 @@ func (t *Table) Learn(now wire.Time, leg uint8, addr wire.Addr, mac wire.MAC) ID
 func (t *Table) Set(now wire.Time, leg uint8, addr wire.Addr, mac wire.MAC, fixed bool) {
 	if id := t.Want(now, leg, addr); id != None && (fixed || !t.entries[id].fixed) {
 		t.settle(now, id, mac, fixed)
+	}
+}
+
+// Loosen makes all fixed neighbours ordinary ones, which are asked again when they are needed next; Set fixes those again
+// that are still configured.
+func (t *Table) Loosen(now wire.Time) {
+	for i := range t.entries {
+		if e := &t.entries[i]; e.fixed {
+			e.fixed, e.confirmed = false, now.Add(-Fresh-1)
+		}
 	}
 }
 
