@@ -26,6 +26,7 @@ type announcer struct {
 type announceItem struct {
 	addr wire.Addr
 	due  wire.Time
+	mac  wire.MAC // what was announced
 	leg  uint8
 	said uint8 // announcements made
 }
@@ -39,9 +40,9 @@ func (e *Engine) restartAnnouncer(s *Snapshot) {
 			if e.opt.Worker != 0 || !e.answers(o, uint8(leg)) {
 				continue
 			}
-			item := announceItem{addr: o.addr, leg: uint8(leg), due: e.now}
+			item := announceItem{addr: o.addr, leg: uint8(leg), mac: s.legs[leg].MAC, due: e.now}
 			for _, old := range a.items {
-				if old.addr == item.addr && old.leg == item.leg {
+				if old.addr == item.addr && old.leg == item.leg && old.mac == item.mac {
 					item = old
 				}
 			}

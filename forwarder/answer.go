@@ -119,6 +119,7 @@ func (e *Engine) refuseTCP(p *wire.Packet) {
 		head = wire.IPv6Len
 	}
 	d := p.Buf[p.Off : p.Off+p.L3+head+wire.TCPLen]
+	p.L4 = p.L3 + head
 	ip, t := d[p.L3:], d[p.L3+head:]
 	clear(t)
 	be.PutUint16(t, p.Flow.DstPort)

@@ -17,6 +17,7 @@ const (
 
 	neighbors  = 16384 // next hops of all legs, unless Options say otherwise
 	heldFrames = 64    // packets that wait for a next hop
+	heldOneHop = 16    // of them: for one next hop
 	heldSize   = 2048  // bytes of such a packet; longer ones do not wait
 	ownFrames  = 64    // frames that naru makes itself in one call
 	ownSize    = 128   // bytes of such a frame
@@ -128,6 +129,7 @@ func New(opt Options, snap *Snapshot) (*Engine, error) {
 	}
 	e.limit.key = opt.Seed.words(forLimit)[0]
 	e.end = e.endConn
+	e.held.init()
 	e.rec.Candidates = make([]Candidate, 0, 64)
 	e.Swap(snap)
 	return e, nil
@@ -217,6 +219,7 @@ func (e *Engine) apply(s *Snapshot) {
 			delete(e.pathID, key)
 		}
 	}
+	e.neigh.Loosen(e.now)
 	for _, n := range s.neighbors {
 		e.neigh.Set(e.now, uint8(n.Leg), wire.AddrFrom(n.Addr), n.MAC, n.Static)
 	}

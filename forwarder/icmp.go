@@ -83,6 +83,10 @@ func (e *Engine) icmpError(p *wire.Packet, o *owned) {
 	if e.trace != nil {
 		e.rec.lookup(e, id, dir)
 	}
+	if p.Flow.Src.Martian(p.Version) || e.snap.owned[p.Flow.Src] != nil {
+		e.done(p, wire.MartianSource)
+		return
+	}
 	if p.TTL() <= 1 {
 		e.done(p, wire.HopLimit)
 		return

@@ -12,7 +12,7 @@ func (e *Engine) send(p *wire.Packet, hop neigh.ID) {
 	mac, wait := e.neigh.MAC(e.now, hop)
 	if mac == nil {
 		switch {
-		case !wait || !e.held.keep(p, hop, e.neigh.Generation()):
+		case !wait || !e.held.keep(p, hop, e.neigh.Addr(hop)):
 			e.done(p, wire.NeighUnresolved)
 		default:
 			p.Verdict = wire.Held
@@ -56,7 +56,7 @@ type heldFrame struct {
 	wire.Frame
 	mem [heldSize]byte
 	hop neigh.ID
-	gen uint32 // of the neighbour table, when hop was right
+	to  wire.Addr // of the hop
 	st  holdState
 }
 
@@ -68,35 +68,59 @@ const (
 	holdSent // in the output of this call; free in the next
 )
 
-// holdTable keeps the packets in a ring, so that they leave in the order in which they came.
+// holdTable keeps the packets in the order in which they came, and lets them leave in it.
 type holdTable struct {
 	frames  [heldFrames]heldFrame
-	first   int // the oldest
+	order   [heldFrames]uint8 // places in frames: the first used ones are waiting or sent, oldest first; the rest is free
 	waiting int
-	used    int // waiting or sent, from first on
+	used    int
 }
 
-func (h *holdTable) reset() {
-	for h.used > 0 && h.frames[h.first].st != holdWaiting {
-		h.frames[h.first].st = holdFree
-		h.first = (h.first + 1) % heldFrames
-		h.used--
+func (h *holdTable) init() {
+	for i := range h.order {
+		h.order[i] = uint8(i)
 	}
 }
 
-// keep copies a packet.
-func (h *holdTable) keep(p *wire.Packet, hop neigh.ID, gen uint32) bool {
+// reset frees the places of packets that wait no longer.
+func (h *holdTable) reset() {
+	if h.used == h.waiting {
+		return
+	}
+	n := 0
+	for i, place := range h.order[:h.used] {
+		if h.frames[place].st == holdWaiting {
+			h.order[i], h.order[n] = h.order[n], place
+			n++
+		}
+	}
+	h.used = n
+}
+
+// crowded reports whether a next hop has its share of the places: one that does not answer must leave some to the others.
+func (h *holdTable) crowded(hop neigh.ID) bool {
+	n := 0
+	for _, place := range h.order[:h.used] {
+		if f := &h.frames[place]; f.st == holdWaiting && f.hop == hop {
+			n++
+		}
+	}
+	return n >= heldOneHop
+}
+
+// keep copies a packet that waits for a next hop, whose address is to.
+func (h *holdTable) keep(p *wire.Packet, hop neigh.ID, to wire.Addr) bool {
 	d := p.Bytes()[:p.End]
-	if h.used == heldFrames || len(d) > heldSize-wire.Headroom {
+	if h.used == heldFrames || len(d) > heldSize-wire.Headroom || h.crowded(hop) {
 		return false
 	}
-	f := &h.frames[(h.first+h.used)%heldFrames]
+	f := &h.frames[h.order[h.used]]
 	h.used++
 	h.waiting++
 	f.Frame = p.Frame
 	f.Buf, f.Off, f.Len = f.mem[:], wire.Headroom, len(d)
 	copy(f.mem[wire.Headroom:], d)
-	f.hop, f.gen, f.st = hop, gen, holdWaiting
+	f.hop, f.to, f.st = hop, to, holdWaiting
 	return true
 }
 
@@ -104,12 +128,12 @@ func (h *holdTable) keep(p *wire.Packet, hop neigh.ID, gen uint32) bool {
 func (e *Engine) letGo() {
 	h := &e.held
 	for n := 0; n < h.used && h.waiting > 0; n++ {
-		f := &h.frames[(h.first+n)%heldFrames]
+		f := &h.frames[h.order[n]]
 		if f.st != holdWaiting {
 			continue
 		}
 		switch {
-		case f.gen != e.neigh.Generation() || e.neigh.Absent(f.hop):
+		case f.to != e.neigh.Addr(f.hop) || e.neigh.Absent(f.hop):
 			f.st = holdFree
 			h.waiting--
 			e.counters.Held--
