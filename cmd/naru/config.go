@@ -25,7 +25,7 @@ func configExampleCommand() *cli.Command {
 		Usage:     "print a commented configuration",
 		ArgsUsage: "[MODE]",
 		Category:  "Run",
-		Description: "naru config example fullnat > naru.yaml\n\n" +
+		Description: "naru config example l2dsr > naru.yaml\n\n" +
 			"MODE is one of " + strings.Join(config.ExampleModes(), ", ") + "; the first one if not given.",
 		Action: configExample,
 	}

@@ -70,7 +70,7 @@ func TestWrongUsageTakesTwoLinesAndExits2(t *testing.T) {
 		{"config exmaple", `naru config: unknown command "exmaple"; did you mean "example"?`},
 		{"config example a b", `naru config example: too many arguments: "b"; it takes one MODE`},
 		{"config example fulnat", `naru config example: unknown mode "fulnat"; use one of fullnat`},
-		{"config example l2dsr", "naru config example: mode l2dsr is not available in this version of naru; use one of "},
+		{"config example l3dsr", `naru config example: unknown mode "l3dsr"; use one of fullnat, nat, l2dsr, l3dsr-dscp, `},
 		{"version now", `naru version: too many arguments: "now"; it takes none`},
 		{"-q version", "naru version: unknown flag -q"},
 	}

@@ -18,6 +18,8 @@ func (d *decoder) check() {
 	d.checkOverlaps()
 	d.checkAddresses()
 	d.checkSourcePorts()
+	d.checkCodes()
+	d.checkTuples()
 }
 
 func (d *decoder) checkInterfaces() {
@@ -188,46 +190,90 @@ func (d *decoder) overlap(a, b claim) {
 		b.Ports, sb.VIP, sb.Protocol, a.Ports, sa.Name, a.service)
 }
 
+// own are the addresses that are naru's, each with the place of the file that says so first.
+type own struct {
+	vips, pools map[netip.Addr]string
+	outer       []outerSource
+}
+
+// outerSource is an outer source of mode l3dsr.
+type outerSource struct {
+	prefix netip.Prefix
+	path   string
+}
+
 // checkAddresses finds an address that is used for two things that exclude each other.
 func (d *decoder) checkAddresses() {
-	vips, pools := map[netip.Addr]string{}, map[netip.Addr]string{}
-	note := func(m map[netip.Addr]string, a netip.Addr, path string) {
-		if _, known := m[a]; a.IsValid() && !known {
-			m[a] = path
-		}
-	}
-	for i, v := range d.cfg.VIPs {
-		note(vips, v.Address, fmt.Sprintf("vips[%d].address", i))
-	}
-	for i, s := range d.cfg.Services {
-		note(vips, s.VIP, fmt.Sprintf("services[%d].vip", i))
-		for j, a := range s.NAT.SourcePool {
-			note(pools, a, fmt.Sprintf("services[%d].nat.source_pool[%d]", i, j))
-		}
-	}
+	own := d.own()
 	for i, s := range d.cfg.Services {
 		for j, a := range s.NAT.SourcePool {
-			if at, is := vips[a]; is {
+			if at, is := own.vips[a]; is {
 				d.fail(fmt.Sprintf("services[%d].nat.source_pool[%d]", i, j),
 					"use another address of naru's on the backends' side",
 					"%s is a VIP (%s); a reply to it could not be told from a request", a, at)
 			}
 		}
 		for j, b := range s.Backends {
-			d.checkNotOurs(fmt.Sprintf("services[%d].backends[%d].address", i, j), "a backend", b.Address, vips, pools)
+			d.checkNotOurs(fmt.Sprintf("services[%d].backends[%d].address", i, j), "a backend", b.Address, &own)
+		}
+	}
+	for _, o := range own.outer {
+		for _, v := range d.cfg.VIPs {
+			d.checkNotVIP(o, v.Address)
+		}
+		for _, s := range d.cfg.Services {
+			if !slices.ContainsFunc(d.cfg.VIPs, func(v VIP) bool { return v.Address == s.VIP }) {
+				d.checkNotVIP(o, s.VIP)
+			}
 		}
 	}
 	for i, n := range d.cfg.Neighbors {
-		d.checkNotOurs(fmt.Sprintf("neighbors[%d].address", i), "a neighbour", n.Address, vips, pools)
+		d.checkNotOurs(fmt.Sprintf("neighbors[%d].address", i), "a neighbour", n.Address, &own)
+	}
+}
+
+// own collects naru's own addresses.
+func (d *decoder) own() own {
+	o := own{vips: map[netip.Addr]string{}, pools: map[netip.Addr]string{}}
+	note := func(m map[netip.Addr]string, a netip.Addr, path string) {
+		if _, known := m[a]; a.IsValid() && !known {
+			m[a] = path
+		}
+	}
+	for i, v := range d.cfg.VIPs {
+		note(o.vips, v.Address, fmt.Sprintf("vips[%d].address", i))
+	}
+	for i, s := range d.cfg.Services {
+		note(o.vips, s.VIP, fmt.Sprintf("services[%d].vip", i))
+		for j, a := range s.NAT.SourcePool {
+			note(o.pools, a, fmt.Sprintf("services[%d].nat.source_pool[%d]", i, j))
+		}
+		for _, p := range s.L3DSR.Source {
+			o.outer = append(o.outer, outerSource{p, fmt.Sprintf("services[%d].l3dsr.source", i)})
+		}
+	}
+	return o
+}
+
+// checkNotVIP reports an outer source with a VIP in it.
+func (d *decoder) checkNotVIP(o outerSource, vip netip.Addr) {
+	if o.prefix.IsValid() && o.prefix.Contains(vip) {
+		d.fail(o.path, "use other addresses of naru's", "%s is a VIP, which cannot be the source of outer packets", vip)
 	}
 }
 
 // checkNotOurs reports the address of another host that is one of naru's own.
-func (d *decoder) checkNotOurs(path, what string, a netip.Addr, vips, pools map[netip.Addr]string) {
-	if at, is := vips[a]; is {
+func (d *decoder) checkNotOurs(path, what string, a netip.Addr, own *own) {
+	if at, is := own.vips[a]; is {
 		d.fail(path, "write the server's own address", "%s is a VIP (%s), not the address of %s", a, at, what)
 	}
-	if at, is := pools[a]; is {
+	at, is := own.pools[a]
+	for _, o := range own.outer {
+		if !is && o.prefix.IsValid() && o.prefix.Contains(a) {
+			at, is = o.path, true
+		}
+	}
+	if is {
 		d.fail(path, "write the server's own address", "%s is naru's own address (%s), not that of %s", a, at, what)
 	}
 }

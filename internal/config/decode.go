@@ -25,6 +25,13 @@ const (
 	maxPortRest        = time.Hour
 	minTimeout         = time.Millisecond
 	maxTimeout         = 30 * 24 * time.Hour
+	maxMTU             = 65535
+)
+
+// The least MTU of a link: what every host takes (RFC 791 3.1), and what every link carries (RFC 8200 5).
+const (
+	leastMTU4 = 576
+	leastMTU6 = 1280
 )
 
 // defaultSourcePorts leaves out the system ports and the kernel's own default range for outgoing connections.
@@ -55,6 +62,7 @@ var (
 	owners     = []string{"naru", "shared"}
 	fences     = []string{"nft", "none"}
 	protocols  = []string{"tcp", "udp"}
+	echoes     = []string{"answer", "pass", "drop"}
 )
 
 // laterSchedulers are names of ipvsadm(8) and our own that Parse of package sched does not take yet.
@@ -197,15 +205,33 @@ func (d *decoder) checkOrder(path, short string, a time.Duration, long string, b
 func (d *decoder) vips(v value) {
 	d.list(v, `"- {address: 192.0.2.1, owner: naru}" lines`, func(_ int, v value) {
 		vip := VIP{Owner: "naru", Reject: d.defaults.reject}
-		if d.mapping(v, append([]field{
+		if d.mapping(v, []field{
 			{"address", func(v value) { vip.Address = d.address(v, addressRule{}) }},
 			{"owner", func(v value) { set(&vip.Owner)(d.oneOf(v, owners...)) }},
 			{"reject", func(v value) { set(&vip.Reject)(d.oneOf(v, rejects...)) }},
-		}, later("echo")...)) {
+			{"echo", func(v value) { set(&vip.Echo)(d.oneOf(v, echoes...)) }},
+		}) {
 			d.need(v, "address", `write "address: 192.0.2.1"`)
+			d.checkEcho(join(v.path, "echo"), &vip)
 		}
 		d.cfg.VIPs = append(d.cfg.VIPs, vip)
 	})
+}
+
+// checkEcho holds that whoever is to answer an echo request can, and fills in who does.
+func (d *decoder) checkEcho(at string, v *VIP) {
+	shared := v.Owner == "shared"
+	switch {
+	case v.Echo == "" && shared:
+		v.Echo = "pass"
+	case v.Echo == "":
+		v.Echo = "answer"
+	case shared && v.Echo != "pass":
+		d.fail(at, "remove it, or use owner: naru", "%s has no effect with owner: shared; the kernel answers", v.Echo)
+	case !shared && v.Echo == "pass":
+		d.warn(at, "write drop to say so, answer to let naru answer, or use owner: shared",
+			"nobody answers: this kernel does not hold an address with owner: naru")
+	}
 }
 
 func (d *decoder) neighbors(v value) {

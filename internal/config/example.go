@@ -3,21 +3,17 @@ package config
 import (
 	"embed"
 	"fmt"
+	"slices"
 )
 
 //go:embed examples/*.yaml
 var examples embed.FS
 
-// Example returns a commented configuration for a mode. It loads without an error or a warning. The error says why
-// there is none for the mode, and what to ask for.
+// Example returns a commented configuration for a mode of ExampleModes. It loads without an error or a warning. The error
+// names the modes.
 func Example(mode string) (string, error) {
-	rules, known := modes[mode]
-	switch {
-	case !known:
+	if !slices.Contains(ExampleModes(), mode) {
 		return "", fmt.Errorf("unknown mode %s; use one of %s", quoted(mode), listed(ExampleModes()))
-	case !rules.available:
-		return "", fmt.Errorf("mode %s is not available in this version of naru; use one of %s",
-			mode, listed(ExampleModes()))
 	}
 	text, err := examples.ReadFile("examples/" + mode + ".yaml")
 	if err != nil {
@@ -26,12 +22,16 @@ func Example(mode string) (string, error) {
 	return string(text), nil
 }
 
-// ExampleModes returns the modes that Example takes.
+// ExampleModes returns the modes that Example takes: those of a service, and one of each encapsulation of l3dsr.
 func ExampleModes() []string {
 	var names []string
 	for _, mode := range modeNames() {
-		if modes[mode].available {
+		if !modes[mode].l3dsr {
 			names = append(names, mode)
+			continue
+		}
+		for _, encap := range encapNames() {
+			names = append(names, mode+"-"+encap)
 		}
 	}
 	return names

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -76,14 +77,14 @@ func checkConfig(t *testing.T, c *Config) {
 		t.Errorf("incomplete: %+v", c)
 	}
 	for _, s := range c.Services {
-		if s.Name == "" || !s.VIP.IsValid() || len(s.Ports) == 0 || s.Protocol == "" || !modes[s.Mode].available {
+		if s.Name == "" || !s.VIP.IsValid() || len(s.Ports) == 0 || s.Protocol == "" || !slices.Contains(modeNames(), s.Mode) {
 			t.Errorf("incomplete: %+v", s)
 		}
-		if len(s.NAT.SourcePool) == 0 || s.Scheduler == "" || s.Timeouts.ICMP <= 0 {
+		if (s.Mode == "fullnat") != (len(s.NAT.SourcePool) > 0) || (s.Mode == "l3dsr") != (s.L3DSR.Encap != "") || s.Scheduler == "" || s.Timeouts.ICMP <= 0 {
 			t.Errorf("incomplete: %+v", s)
 		}
 		for _, b := range s.Backends {
-			if b.Name == "" || b.Address.Is4() != s.VIP.Is4() || b.Weight < 0 || b.Weight > maxWeight {
+			if b.Name == "" || b.Address.Is4() != s.VIP.Is4() && !encaps[s.L3DSR.Encap].outer || b.Weight < 0 || b.Weight > maxWeight {
 				t.Errorf("incomplete: %+v", b)
 			}
 		}

@@ -54,7 +54,7 @@ func (d *decoder) completeVIPs() {
 	for _, s := range d.cfg.Services {
 		same := func(v VIP) bool { return v.Address == s.VIP }
 		if !slices.ContainsFunc(d.cfg.VIPs, same) {
-			d.cfg.VIPs = append(d.cfg.VIPs, VIP{Address: s.VIP, Owner: "naru", Reject: d.defaults.reject})
+			d.cfg.VIPs = append(d.cfg.VIPs, VIP{Address: s.VIP, Owner: "naru", Reject: d.defaults.reject, Echo: "answer"})
 		}
 	}
 }

@@ -92,7 +92,7 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 	got := fmt.Sprintf("%+v %s %+v | %+v | %s %s %s %s %s %d %+v", cfg.Node, cfg.Fence, cfg.Admin, cfg.VIPs,
 		s.Scheduler, s.Reject, s.Midstream, s.NAT.SourcePorts, s.NAT.PortRest, s.Backends[0].Weight, s.Timeouts)
 	want := "{Name: Workers:0 Connections:1048576} nft {Socket:/run/naru/naru.sock} | " +
-		"[{Address:192.0.2.10 Owner:naru Reject:rst}] | rr rst reject 1024-32767 1m0s 1 " +
+		"[{Address:192.0.2.10 Owner:naru Reject:rst Echo:answer}] | rr rst reject 1024-32767 1m0s 1 " +
 		"{TCPSyn:30s TCPEstablished:2h4m0s TCPClosing:4m0s UDP:5m0s UDPUnreplied:30s ICMP:1m0s}"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -210,17 +210,14 @@ func TestEveryExampleLoadsWithoutAWord(t *testing.T) {
 		}
 		compare(t, problemsOf(t, text), "")
 		cfg, _, _ := Load(mode, []byte(text))
-		if cfg.Services[0].Mode != mode {
-			t.Errorf("the example of %s is of mode %s", mode, cfg.Services[0].Mode)
+		s := cfg.Services[0]
+		if got := strings.TrimSuffix(s.Mode+"-"+s.L3DSR.Encap, "-"); got != mode {
+			t.Errorf("the example of %s is of mode %s", mode, got)
 		}
 	}
-	for mode, want := range map[string]string{
-		"l2dsr": "mode l2dsr is not available in this version of naru; use one of fullnat",
-		"x":     `unknown mode "x"; use one of fullnat`,
-	} {
-		if _, err := Example(mode); err == nil || err.Error() != want {
-			t.Errorf("Example(%s): %v", mode, err)
-		}
+	const want = `unknown mode "l3dsr"; use one of fullnat, nat, l2dsr, l3dsr-dscp, l3dsr-ipip, l3dsr-gue`
+	if _, err := Example("l3dsr"); err == nil || err.Error() != want {
+		t.Errorf("Example(l3dsr): %v", err)
 	}
 }
 

@@ -18,7 +18,7 @@ func TestWrongKeys(t *testing.T) {
 			"protocol: tcp",
 			"protocol: tcp\n    colour: red",
 			"10:5: services[0].colour: unknown field; known here: name, vip, ports, protocol, mode, " +
-				"scheduler, nat, timeouts, reject, midstream, backends",
+				"scheduler, nat, l3dsr, timeouts, reject, midstream, backends",
 		},
 		{
 			"a key in the wrong case",
@@ -48,12 +48,12 @@ func TestWrongKeys(t *testing.T) {
 				"ha: {}\n" +
 				"admin: {http: 127.0.0.1:9470}\n" +
 				"node: {hash_key_file: /k}\n" +
-				"vips: [{address: 192.0.2.10, echo: drop}]",
+				"shutdown: {}",
 			`
 2:1: ha: "ha" is not available in this version of naru; remove it
 3:9: admin.http: "http" is not available in this version of naru; remove it
 4:8: node.hash_key_file: "hash_key_file" is not available in this version of naru; remove it
-5:30: vips[0].echo: "echo" is not available in this version of naru; remove it`,
+5:1: shutdown: "shutdown" is not available in this version of naru; remove it`,
 		},
 		{
 			"a key given twice",
@@ -66,14 +66,14 @@ func TestWrongKeys(t *testing.T) {
 			"protocol: tcp",
 			"protocol: tcp\n    80: tcp",
 			"10:5: services[0].80: unknown field; known here: name, vip, ports, protocol, mode, scheduler, " +
-				"nat, timeouts, reject, midstream, backends",
+				"nat, l3dsr, timeouts, reject, midstream, backends",
 		},
 		{
 			"a key that would steer a terminal",
 			"protocol: tcp",
 			"protocol: tcp\n    \"a\\n\\e[31m b\": tcp",
 			`10:5: services[0]."a\n\x1b[31m b": unknown field; ` +
-				"known here: name, vip, ports, protocol, mode, scheduler, nat, timeouts, reject, midstream, backends",
+				"known here: name, vip, ports, protocol, mode, scheduler, nat, l3dsr, timeouts, reject, midstream, backends",
 		},
 		{
 			"a list for a key",
@@ -154,14 +154,6 @@ func TestWrongValues(t *testing.T) {
 			"protocol: tcp",
 			"protocol: icmp",
 			"9:15: services[0].protocol: \"icmp\" is not one of tcp, udp",
-		},
-		{
-			"a mode of a later version",
-			"mode: fullnat",
-			"mode: nat",
-			"10:11: services[0].mode: mode nat is not available in this version of naru; use fullnat\n" +
-				"11:5: services[0].nat: mode nat has no source pool; the backends see the client's own address " +
-				"and port; remove \"nat\" or use mode fullnat",
 		},
 		{
 			"an unknown mode",
@@ -597,8 +589,7 @@ func TestWrongServices(t *testing.T) {
 			"a mode without a source pool, and a port that it cannot translate",
 			"mode: fullnat",
 			"mode: l2dsr",
-			"10:11: services[0].mode: mode l2dsr is not available in this version of naru; use fullnat\n" +
-				"11:5: services[0].nat: mode l2dsr has no source pool; the packet keeps its source; remove " +
+			"11:5: services[0].nat: mode l2dsr has no source pool; the packet keeps its source; remove " +
 				"\"nat\" or use mode fullnat\n" +
 				"15:39: services[0].backends[1].port: port translation is not possible in mode l2dsr; the frame " +
 				"keeps its destination port; remove \"port\" or use mode fullnat",

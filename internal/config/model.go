@@ -41,6 +41,7 @@ type VIP struct {
 	Address netip.Addr
 	Owner   string // "naru" or "shared"
 	Reject  string // for ports without a service: "rst", "icmp" or "drop"
+	Echo    string // for echo requests: "answer", "pass" or "drop"
 }
 
 // Neighbor is a static next hop.
@@ -73,6 +74,7 @@ type Service struct {
 	Mode      string // "fullnat", "nat", "l2dsr", "l3dsr"
 	Scheduler string // the short name
 	NAT       NAT
+	L3DSR     L3DSR
 	Timeouts  Timeouts
 	Reject    string // "rst", "icmp" or "drop"
 	Midstream string // "reject", "drop" or "pickup"
@@ -87,6 +89,17 @@ type NAT struct {
 	PortRest       time.Duration
 }
 
+// L3DSR are the keys of mode l3dsr; the zero value in other modes.
+type L3DSR struct {
+	Encap   string // "dscp", "ipip" or "gue"
+	DSCP    int    // 1 to 63 with dscp
+	Port    uint16 // the destination port of gue
+	Variant int    // 0 or 1, of gue
+	// Source are where outer packets come from: at most one IPv4 and one IPv6 prefix, of one address or more. For a family
+	// without one it is the address of the interface.
+	Source []netip.Prefix
+}
+
 // Timeouts are the idle times by state.
 type Timeouts struct {
 	TCPSyn, TCPEstablished, TCPClosing, UDP, UDPUnreplied, ICMP time.Duration
@@ -98,4 +111,5 @@ type Backend struct {
 	Address netip.Addr
 	Port    uint16 // 0: the client's destination port
 	Weight  int
+	MTU     int // bytes of the longest packet that gets there; 0: the interface's
 }

@@ -23,14 +23,15 @@ func (d *decoder) service(v value) Service {
 		{"vip", func(v value) { s.VIP = d.address(v, addressRule{}) }},
 		{"ports", func(v value) { s.Ports = d.ports(v) }},
 		{"protocol", func(v value) { set(&s.Protocol)(d.oneOf(v, protocols...)) }},
-		{"mode", func(v value) { s.Mode = d.mode(v) }},
+		{"mode", func(v value) { set(&s.Mode)(d.oneOf(v, modeNames()...)) }},
 		{"scheduler", func(v value) { set(&s.Scheduler)(d.scheduler(v)) }},
 		{"nat", func(v value) { d.nat(v, &s.NAT) }},
+		{"l3dsr", func(v value) { d.l3dsr(v, &s.L3DSR) }},
 		{"timeouts", func(v value) { d.timeouts(v, &s.Timeouts) }},
 		{"reject", func(v value) { set(&s.Reject)(d.oneOf(v, rejects...)) }},
 		{"midstream", func(v value) { set(&s.Midstream)(d.oneOf(v, midstreams...)) }},
 		{"backends", func(v value) { s.Backends = d.backends(v) }},
-	}, later("health", "slow_start", "affinity", "on_backend_down", "l3dsr", "max_connections")...)) {
+	}, later("health", "slow_start", "affinity", "on_backend_down", "max_connections")...)) {
 		return s
 	}
 	d.need(v, "name", `write "name: web"`)
@@ -38,15 +39,6 @@ func (d *decoder) service(v value) Service {
 	d.need(v, "ports", `write "ports: [80]"`)
 	d.need(v, "protocol", `write "protocol: tcp" or "protocol: udp"`)
 	d.need(v, "mode", `write "mode: fullnat"`)
-	return s
-}
-
-// mode reads a mode that this version has.
-func (d *decoder) mode(v value) string {
-	s, ok := d.oneOf(v, modeNames()...)
-	if ok && !modes[s].available {
-		d.fail(v.path, "use fullnat", "mode %s is not available in this version of naru", s)
-	}
 	return s
 }
 
@@ -87,6 +79,7 @@ func (d *decoder) backends(v value) []Backend {
 				}
 			}},
 			{"weight", func(v value) { set(&b.Weight)(d.integer(v, 0, maxWeight)) }},
+			{"mtu", func(v value) { b.MTU = d.mtu(v, b.Address) }},
 		}, later("health", "slow_start", "max_connections")...)) {
 			d.need(v, "name", `write "name: b1"; connections follow the name`)
 			d.need(v, "address", `write "address: 192.0.2.1"`)
@@ -94,4 +87,18 @@ func (d *decoder) backends(v value) []Backend {
 		all = append(all, b)
 	})
 	return all
+}
+
+// mtu reads the longest packet that the way to a backend carries. It begins at the least that every link carries.
+func (d *decoder) mtu(v value, backend netip.Addr) int {
+	if s, _ := d.scalarText(v); s == "probe" {
+		d.fail(v.path, "write the number of bytes", "probe is not available in this version of naru")
+		return 0
+	}
+	least := leastMTU4
+	if backend.Is6() {
+		least = leastMTU6
+	}
+	n, _ := d.integer(v, least, maxMTU)
+	return n
 }
