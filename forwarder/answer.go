@@ -58,7 +58,11 @@ func (e *Engine) tooBig(p *wire.Packet, mtu int) {
 		e.done(p, wire.TooBig)
 		return
 	}
-	err := tooBigError(mtu)
+	least := leastMTU4
+	if p.Version == 6 {
+		least = leastMTU6
+	}
+	err := tooBigError(max(mtu, least))
 	e.sendError(p, &err, wire.TooBigAnswered, wire.TooBig)
 }
 

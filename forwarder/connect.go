@@ -2,6 +2,7 @@ package forwarder
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"naru/internal/conntrack"
 	"naru/internal/wire"
@@ -27,11 +28,11 @@ func (e *Engine) connect(p *wire.Packet, svc *service) {
 	case p.Proto == wire.ProtoTCP && (p.TCPFlags&wire.RST != 0 || p.TCPFlags&(wire.SYN|wire.ACK) == wire.SYN|wire.ACK):
 		e.done(p, wire.MidstreamTCP) // nothing to pick up; a client's side never begins with a SYN-ACK
 		return
-	case p.TTL() <= 1:
+	case p.TTL() <= 1 && svc.Mode != L2DSR:
 		e.hopLimit(p)
 		return
-	case svc.Mode != FullNAT:
-		e.done(p, wire.Unavailable)
+	case svc.Mode != FullNAT && slices.Contains(svc.addrs, p.Flow.Src):
+		e.done(p, wire.Hairpin)
 		return
 	}
 	b := svc.scheduler.Pick(e.sourceHash(&p.Flow.Src), svc.backends)
@@ -44,7 +45,7 @@ func (e *Engine) connect(p *wire.Packet, svc *service) {
 	}
 	id, reason := e.insert(p, svc, b)
 	if reason != wire.ReasonNone {
-		if reason == wire.PortsExhausted {
+		if reason == wire.PortsExhausted || reason == wire.TupleClash {
 			e.reject(p, svc.Reject, reason)
 		} else {
 			e.done(p, reason)
@@ -60,8 +61,8 @@ func (e *Engine) sourceHash(a *wire.Addr) uint64 {
 	return mix64(mix64(le.Uint64(a[:])^e.source[0]) ^ le.Uint64(a[8:]) ^ e.source[1])
 }
 
-// insert gives a connection its local address and port and puts it into the table. A client keeps one local address while
-// that has ports (RFC 4787 REQ-2); then the others are tried.
+// insert puts a connection into the table. In full NAT it gets a local address and port first: a client keeps one local
+// address while that has ports (RFC 4787 REQ-2); then the others are tried.
 func (e *Engine) insert(p *wire.Packet, svc *service, backend int) (conntrack.ID, wire.Reason) {
 	c := conntrack.Conn{Client: p.Flow.Src, ClientPort: p.Flow.SrcPort, VIPPort: p.Flow.DstPort,
 		BackendPort: svc.Backends[backend].Port}
@@ -69,11 +70,21 @@ func (e *Engine) insert(p *wire.Packet, svc *service, backend int) (conntrack.ID
 		c.BackendPort = c.VIPPort
 	}
 	c.Begin(p)
-	first := int(e.sourceHash(&p.Flow.Src) >> 33 % uint64(len(svc.locals)))
+	if e.table.Len() == e.table.Cap() {
+		if old := e.table.OldestClosed(); old != conntrack.None {
+			e.endConn(old)
+			e.counters.EvictedClosed++
+		}
+	}
+	ids := e.ids[svc.index][backend*svc.ways():][:svc.ways()]
+	if svc.Mode != FullNAT {
+		c.Path = ids[0]
+		return e.insertKept(p, svc, &c)
+	}
+	first := int(e.sourceHash(&p.Flow.Src) >> 33 % uint64(len(ids)))
 	reason := wire.PortsExhausted
-	for n := range svc.locals {
-		local := (first + n) % len(svc.locals)
-		c.Path = e.ids[svc.index][backend*len(svc.locals)+local]
+	for n := range ids {
+		c.Path = ids[(first+n)%len(ids)]
 		var id conntrack.ID
 		if id, reason = e.insertAt(p, svc, &c); reason != wire.PortsExhausted {
 			return id, reason
@@ -82,14 +93,35 @@ func (e *Engine) insert(p *wire.Packet, svc *service, backend int) (conntrack.ID
 	return conntrack.None, reason
 }
 
-// insertAt takes a port of the connection's path and inserts the connection.
-func (e *Engine) insertAt(p *wire.Packet, svc *service, c *conntrack.Conn) (conntrack.ID, wire.Reason) {
-	if e.table.Len() == e.table.Cap() {
-		if old := e.table.OldestClosed(); old != conntrack.None {
-			e.endConn(old)
-			e.counters.EvictedClosed++
+// insertKept inserts a connection whose client keeps its address and port towards the backend. In mode NAT two of them may
+// look alike to the backend, when they come through different VIPs or ports: the second is refused.
+func (e *Engine) insertKept(p *wire.Packet, svc *service, c *conntrack.Conn) (conntrack.ID, wire.Reason) {
+	c.LocalPort = c.ClientPort
+	var hash uint64
+	if svc.Mode == NAT {
+		reply := wire.Flow{Src: e.paths[c.Path].key.address, Dst: c.Client, SrcPort: c.BackendPort, DstPort: c.ClientPort,
+			Proto: p.Flow.Proto}
+		if hash = e.table.Hash(&reply) | 1; !e.freeReply(&reply, hash) {
+			return conntrack.None, wire.TupleClash
 		}
 	}
+	return e.admit(p, svc, c, hash)
+}
+
+// admit inserts a connection and counts it.
+func (e *Engine) admit(p *wire.Packet, svc *service, c *conntrack.Conn, reply uint64) (conntrack.ID, wire.Reason) {
+	id := e.table.Insert(e.now, c, p.Hash, reply)
+	if id == conntrack.None {
+		return id, wire.TableFull
+	}
+	e.table.Conn(id).Flags |= conntrack.Counted
+	svc.backends[e.paths[c.Path].backend].Active.Add(1)
+	e.counters.Connections++
+	return id, wire.ReasonNone
+}
+
+// insertAt takes a port of the connection's path and inserts the connection.
+func (e *Engine) insertAt(p *wire.Packet, svc *service, c *conntrack.Conn) (conntrack.ID, wire.Reason) {
 	pi := &e.paths[c.Path]
 	for try := range clashTries {
 		var early, ok bool
@@ -111,15 +143,11 @@ func (e *Engine) insertAt(p *wire.Packet, svc *service, c *conntrack.Conn) (conn
 		if early {
 			e.counters.PortReusedEarly++
 		}
-		id := e.table.Insert(e.now, c, p.Hash, hash)
-		if id == conntrack.None {
+		id, reason := e.admit(p, svc, c, hash)
+		if reason != wire.ReasonNone {
 			pi.pool.Put(c.LocalPort, e.now)
-			return id, wire.TableFull
 		}
-		e.table.Conn(id).Flags |= conntrack.Counted
-		svc.backends[pi.backend].Active.Add(1)
-		e.counters.Connections++
-		return id, wire.ReasonNone
+		return id, reason
 	}
 	return conntrack.None, wire.PortsExhausted
 }

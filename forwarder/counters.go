@@ -22,6 +22,7 @@ type Counters struct {
 	Active          uint64 // connections in the table now, a gauge
 	PortReusedEarly uint64 // local ports taken before they had rested
 	EvictedClosed   uint64 // closed connections removed early to make room
+	ForwardedPlain  uint64 // packets of backends of mode nat that belong to no connection and were routed on unchanged
 	AddressClash    uint64 // packets from another host that uses an address of ours
 }
 
@@ -54,5 +55,6 @@ func (c *Counters) Add(o *Counters) {
 	c.Active += o.Active
 	c.PortReusedEarly += o.PortReusedEarly
 	c.EvictedClosed += o.EvictedClosed
+	c.ForwardedPlain += o.ForwardedPlain
 	c.AddressClash += o.AddressClash
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"naru/dsr"
 	"naru/internal/conntrack"
 	"naru/internal/neigh"
 	"naru/internal/wire"
@@ -87,6 +88,8 @@ type Engine struct {
 	end      func(conntrack.ID)
 	held     holdTable
 	own      ownTable
+	burst    burst
+	lastID   uint32
 	tell     announcer
 	announce atomic.Bool
 
@@ -95,14 +98,24 @@ type Engine struct {
 	sink     uint64 // keeps the loads of Touch
 }
 
+// returns says what replies look like in each mode.
+var returns = [...]conntrack.Return{FullNAT: conntrack.ReturnLocal, NAT: conntrack.ReturnClient,
+	L2DSR: conntrack.ReturnNone, L3DSR: conntrack.ReturnNone}
+
 // path is what the engine knows of an interned path beyond its addresses.
 type path struct {
 	key     pathKey
-	service *service // as configured now or, when it was removed, last
-	backend int      // index into service.backends
-	pool    *nat.Pool
-	next    neigh.ID // the next hop to the backend, valid while hops is current
+	service *service  // as configured now or, when it was removed, last
+	backend int       // index into service.backends
+	pool    *nat.Pool // of full NAT
+	next    neigh.ID  // the next hop to the backend, valid while hops is current
 	hops    uint32
+
+	// Of tunnels: the outer header, whether it could be made, and the MTU that a router told until when.
+	tunnel    dsr.Tunnel
+	open      bool
+	told      int
+	toldUntil wire.Time
 }
 
 // New makes an engine. snap must have been compiled for opt.Workers workers.
@@ -127,6 +140,7 @@ func New(opt Options, snap *Snapshot) (*Engine, error) {
 		opt: opt, table: table, neigh: neigh.NewTable(opt.Neighbors, opt.Seed.words(forNeighbors)[0]),
 		source: opt.Seed.words(forSource), pathID: map[pathKey]conntrack.PathID{}, events: make([]Event, 0, maxEvents),
 	}
+	e.lastID = uint32(opt.Seed.words(forIDs)[0])
 	e.limit.key = opt.Seed.words(forLimit)[0]
 	e.end = e.endConn
 	e.held.init()
@@ -192,6 +206,7 @@ func (e *Engine) begin(now wire.Time, out *Output, trace Trace) {
 	e.out, e.trace = out, trace
 	e.own.reset()
 	e.held.reset()
+	e.burst.reset()
 	if s := e.next.Load(); s != e.snap {
 		e.apply(s)
 	}
@@ -223,6 +238,11 @@ func (e *Engine) apply(s *Snapshot) {
 	for _, n := range s.neighbors {
 		e.neigh.Set(e.now, uint8(n.Leg), wire.AddrFrom(n.Addr), n.MAC, n.Static)
 	}
+	for i := range s.legs {
+		if s.legs[i].MTU != s.legs[0].MTU {
+			e.burst.open() // packets may have to be fragmented
+		}
+	}
 	e.hops = max(1, e.hops+1)
 	e.restartAnnouncer(s)
 }
@@ -235,13 +255,22 @@ func (e *Engine) intern(svc *service, k int, key pathKey) conntrack.PathID {
 		e.table.SetIdle(id, svc.idle)
 	} else {
 		id = e.table.AddPath(conntrack.Path{VIP: key.vip, Local: key.local, Backend: key.address, Proto: key.proto,
-			Return: conntrack.ReturnLocal}, svc.idle)
+			Return: returns[key.mode]}, svc.idle)
 		e.pathID[key] = id
 		for int(id) >= len(e.paths) {
 			e.paths = append(e.paths, path{})
 		}
 	}
-	e.paths[id] = path{key: key, service: svc, backend: k / len(svc.locals), pool: svc.pools[k][e.opt.Worker]}
+	pi := path{key: key, service: svc, backend: k / svc.ways()}
+	if key.mode == FullNAT {
+		pi.pool = svc.pools[k][e.opt.Worker]
+	}
+	if pi.tunnelled() {
+		pi.told, pi.toldUntil = e.paths[id].told, e.paths[id].toldUntil
+		e.openTunnel(&pi)
+		e.burst.open()
+	}
+	e.paths[id] = pi
 	return id
 }
 
@@ -258,7 +287,9 @@ func (e *Engine) release(c *conntrack.Conn) {
 	pi := &e.paths[c.Path]
 	if c.Flags&conntrack.PortFreed == 0 {
 		c.Flags |= conntrack.PortFreed
-		pi.pool.Put(c.LocalPort, e.now)
+		if pi.pool != nil {
+			pi.pool.Put(c.LocalPort, e.now)
+		}
 	}
 	if c.Flags&conntrack.Counted != 0 {
 		c.Flags &^= conntrack.Counted

@@ -3,7 +3,9 @@ package forwarder
 import (
 	"encoding/binary"
 
+	"naru/dsr"
 	"naru/internal/conntrack"
+	"naru/internal/neigh"
 	"naru/internal/wire"
 	"naru/nat"
 )
@@ -23,20 +25,22 @@ func (e *Engine) icmp(p *wire.Packet) {
 	}
 	o := e.snap.owned[p.Flow.Dst]
 	switch {
-	case o == nil:
-		e.done(p, wire.NotOurAddress)
-	case !p.ICMPRight():
-		e.done(p, wire.ICMPChecksum)
 	case p.ICMPError():
 		e.icmpError(p, o)
+	case o == nil:
+		e.done(p, wire.NotOurAddress)
 	case o.kernel:
 		e.done(p, wire.NotOurPort)
+	case !p.ICMPRight():
+		e.done(p, wire.ICMPChecksum)
 	case p.Flow.Src.Martian(p.Version) || e.snap.owned[p.Flow.Src] != nil:
 		e.done(p, wire.MartianSource)
-	case kind == wire.ICMPEcho && p.Version == 4 || kind == wire.ICMPv6Echo && p.Version == 6:
-		e.echo(p)
-	default:
+	case kind != wire.ICMPEcho && p.Version == 4 || kind != wire.ICMPv6Echo && p.Version == 6 || o.echo == EchoDrop:
 		e.done(p, wire.ICMPIgnored)
+	case o.echo == EchoPass:
+		e.done(p, wire.EchoPassed)
+	default:
+		e.echo(p)
 	}
 }
 
@@ -65,19 +69,29 @@ func putAddrs4(ip []byte, src, dst *wire.Addr) {
 	binary.BigEndian.PutUint16(ip[10:], ^wire.Fold(wire.Sum(ip[:int(ip[0]&0x0f)*4], 0)))
 }
 
-// icmpError translates an error about a packet of a connection, inside and out. The connection is found by the quoted
-// packet; errors neither make, refresh nor end one (RFC 4787 REQ-12).
+// icmpError carries an error about a packet of a connection on, as the connection's mode says. The connection is found by
+// the quoted packet; errors neither make, refresh nor end one (RFC 4787 REQ-12). In mode NAT errors from behind are
+// addressed to the client, so o may be nil.
 func (e *Engine) icmpError(p *wire.Packet, o *owned) {
 	var q wire.Quote
+	if !p.ICMPRight() {
+		e.foreignError(p, o, wire.ICMPChecksum)
+		return
+	}
 	if !p.ParseQuote(&q) {
-		e.foreignError(p, o, wire.ICMPMalformed)
+		if !e.tunnelError(p) {
+			e.foreignError(p, o, wire.ICMPMalformed)
+		}
 		return
 	}
 	f := q.Flow.Reverse()
-	id, dir := e.table.Lookup(&f, e.table.Hash(&f))
+	hash := e.table.Hash(&f) | 1
+	id, dir := e.table.Lookup(&f, hash)
 	// The error must have been sent to the source of what it quotes; everything else is forged.
 	if id == conntrack.None || q.Flow.Src != p.Flow.Dst || e.table.Expired(e.table.Conn(id), e.now) {
-		e.foreignError(p, o, wire.ICMPNoConn)
+		if !e.tunnelError(p) {
+			e.foreignError(p, o, wire.ICMPNoConn)
+		}
 		return
 	}
 	if e.trace != nil {
@@ -87,7 +101,9 @@ func (e *Engine) icmpError(p *wire.Packet, o *owned) {
 		e.done(p, wire.MartianSource)
 		return
 	}
-	if p.TTL() <= 1 {
+	c := e.table.Conn(id)
+	mode := e.paths[c.Path].key.mode
+	if p.TTL() <= 1 && mode != L2DSR {
 		e.done(p, wire.HopLimit)
 		return
 	}
@@ -95,29 +111,55 @@ func (e *Engine) icmpError(p *wire.Packet, o *owned) {
 		e.done(p, wire.ICMPIgnored)
 		return
 	}
-	c := e.table.Conn(id)
 	hop, reason := e.nextHop(c, dir)
-	if reason != wire.ReasonNone {
+	switch {
+	case reason != wire.ReasonNone:
 		e.done(p, reason)
 		return
+	case mode >= L2DSR && e.fromHop(p, hop):
+		e.done(p, wire.Hairpin)
+		return
 	}
-	path := e.table.Path(c.Path)
 	if e.trace != nil {
 		e.rec.translate(e, c, id, dir)
 	}
-	if dir == conntrack.Reply {
-		nat.TranslateError(p, &q, path.VIP, c.Client,
+	p.Hash = hash
+	e.carryError(p, &q, c, dir, hop)
+}
+
+// carryError is carry for an ICMP error. A router behind naru is hidden behind the VIP; one before it is seen by the backend
+// as it is, but in full NAT.
+func (e *Engine) carryError(p *wire.Packet, q *wire.Quote, c *conntrack.Conn, dir conntrack.Dir, hop neigh.ID) {
+	path := e.table.Path(c.Path)
+	pi := &e.paths[c.Path]
+	switch {
+	case pi.key.mode == L2DSR:
+	case pi.key.mode == L3DSR && pi.key.l3dsr.Encap == EncapDSCP:
+		dsr.Mark(p, &path.Backend, pi.key.l3dsr.DSCP)
+		p.SealICMP() // the pseudo header of ICMPv6 has the address
+	case pi.key.mode == L3DSR:
+		nat.LowerTTL(p)
+		e.wrap(p, pi, hop)
+		return
+	case dir == conntrack.Reply:
+		nat.TranslateError(p, q, path.VIP, c.Client,
 			&nat.Tuple{Src: c.Client, Dst: path.VIP, SrcPort: c.ClientPort, DstPort: c.VIPPort})
-	} else {
-		nat.TranslateError(p, &q, path.Local, path.Backend,
+	case pi.key.mode == NAT:
+		nat.TranslateError(p, q, p.Flow.Src, path.Backend,
+			&nat.Tuple{Src: path.Backend, Dst: c.Client, SrcPort: c.BackendPort, DstPort: c.ClientPort})
+	default:
+		nat.TranslateError(p, q, path.Local, path.Backend,
 			&nat.Tuple{Src: path.Backend, Dst: path.Local, SrcPort: c.BackendPort, DstPort: c.LocalPort})
 	}
 	e.send(p, hop)
 }
 
-// foreignError ends an error that is about no connection of ours; on an address that the kernel holds it is the kernel's.
+// foreignError ends an error that is about no connection of ours; to an address that is the kernel's it is the kernel's.
 func (e *Engine) foreignError(p *wire.Packet, o *owned, reason wire.Reason) {
-	if o.kernel {
+	switch {
+	case o == nil:
+		reason = wire.NotOurAddress
+	case o.kernel:
 		reason = wire.NotOurPort
 	}
 	e.done(p, reason)

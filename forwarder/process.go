@@ -137,7 +137,7 @@ func (e *Engine) restarts(c *conntrack.Conn, p *wire.Packet) bool {
 func (e *Engine) stranger(p *wire.Packet) {
 	o := e.snap.owned[p.Flow.Dst]
 	if o == nil {
-		e.done(p, wire.NotOurAddress)
+		e.plain(p)
 		return
 	}
 	var svc *service
@@ -162,18 +162,19 @@ func (e *Engine) stranger(p *wire.Packet) {
 	}
 }
 
-// forward sends a packet of a connection on its way: full NAT in the packet's direction.
-func (e *Engine) forward(p *wire.Packet, id conntrack.ID, dir conntrack.Dir) {
-	if p.Proto == wire.ProtoTCP && !p.FlagsValid() {
-		e.done(p, wire.TCPFlags)
+// plain routes on what a backend of mode NAT sends of its own: the fence keeps it from the kernel, since it might have been
+// a reply. Everything else that is not addressed to us is the kernel's.
+func (e *Engine) plain(p *wire.Packet) {
+	if !e.snap.legs[p.Leg].Backend || !e.snap.plainSource(&p.Flow) || e.snap.hosts[p.Flow.Dst] ||
+		p.Flow.Dst.Multicast() || p.Flow.Dst.LinkLocal() {
+		e.done(p, wire.NotOurAddress)
 		return
 	}
 	if p.TTL() <= 1 {
-		e.hopLimit(p)
+		e.done(p, wire.HopLimit)
 		return
 	}
-	c := e.table.Conn(id)
-	hop, reason := e.nextHop(c, dir)
+	hop, reason := e.route(p.Flow.Dst)
 	if reason != wire.ReasonNone {
 		e.done(p, reason)
 		return
@@ -182,22 +183,44 @@ func (e *Engine) forward(p *wire.Packet, id conntrack.ID, dir conntrack.Dir) {
 		e.tooBig(p, mtu)
 		return
 	}
+	nat.LowerTTL(p)
+	e.counters.ForwardedPlain++
+	e.send(p, hop)
+}
+
+// forward sends a packet of a connection on its way; the modes part in modes.go.
+func (e *Engine) forward(p *wire.Packet, id conntrack.ID, dir conntrack.Dir) {
+	if p.Proto == wire.ProtoTCP && !p.FlagsValid() {
+		e.done(p, wire.TCPFlags)
+		return
+	}
+	c := e.table.Conn(id)
+	pi := &e.paths[c.Path]
+	if p.TTL() <= 1 && pi.key.mode != L2DSR {
+		e.hopLimit(p)
+		return
+	}
+	hop, reason := e.nextHop(c, dir)
+	if reason != wire.ReasonNone {
+		e.done(p, reason)
+		return
+	}
+	if pi.key.mode >= L2DSR && e.fromHop(p, hop) {
+		e.done(p, wire.Hairpin)
+		return
+	}
+	if mtu := e.mtu(pi, dir, hop); p.SegmentLen() > mtu && !e.mayFragment(p, pi, mtu) {
+		e.tooBig(p, mtu)
+		return
+	}
 	e.table.Seen(e.now, id, dir, p)
 	if c.State == conntrack.TCPClosed {
 		e.release(c)
 	}
-	path := e.table.Path(c.Path)
-	var to nat.Tuple
-	if dir == conntrack.Original {
-		to = nat.Tuple{Src: path.Local, Dst: path.Backend, SrcPort: c.LocalPort, DstPort: c.BackendPort}
-	} else {
-		to = nat.Tuple{Src: path.VIP, Dst: c.Client, SrcPort: c.VIPPort, DstPort: c.ClientPort}
-	}
 	if e.trace != nil {
 		e.rec.translate(e, c, id, dir)
 	}
-	nat.Translate(p, &to)
-	e.send(p, hop)
+	e.carry(p, c, dir, hop)
 }
 
 // nextHop returns the next hop of a connection's direction, from memory while nothing about routes and neighbours changed.

@@ -140,7 +140,10 @@ var provoke = map[wire.Reason]struct {
 			f.TTL = 1
 			return f.Packet(t)
 		}},
-	wire.TooBig: {config: func(c *forwarder.Config) { c.Legs[1].MTU = 1400 },
+	wire.TooBig: {config: func(c *forwarder.Config) {
+		*c = inMode(forwarder.L2DSR, forwarder.L3DSROptions{}) // where nothing may be fragmented
+		c.Legs[1].MTU = 1400
+	},
 		packet: func(t *testing.T, _ *rig) wire.Packet { return bigFrame(false).Packet(t) }},
 	wire.NoRoute: {config: func(c *forwarder.Config) { c.Routes[0].Leg = -1 },
 		packet: func(t *testing.T, _ *rig) wire.Packet { return synFrame().Packet(t) }},
@@ -160,8 +163,31 @@ var provoke = map[wire.Reason]struct {
 	}, before: func(r *rig) { r.put(0, synFrame().Packet(r.t)) }, leg: 1, packet: replyOf},
 	wire.RateLimited: {before: func(r *rig) { r.useUpErrors(func() wiretest.Frame { return unserved("S") }) },
 		packet: func(t *testing.T, _ *rig) wire.Packet { return unserved("S").Packet(t) }},
-	wire.Unavailable: {config: func(c *forwarder.Config) { c.Services[0].Mode = forwarder.L2DSR },
-		packet: func(t *testing.T, _ *rig) wire.Packet { return synFrame().Packet(t) }},
+	wire.EchoPassed: {config: func(c *forwarder.Config) { c.VIPs[0].Echo = forwarder.EchoPass },
+		packet: func(t *testing.T, _ *rig) wire.Packet { return echoFrame(client, vip).Packet(t) }},
+	wire.TupleClash: {config: func(c *forwarder.Config) {
+		*c = inMode(forwarder.NAT, forwarder.L3DSROptions{})
+		other := c.Services[0]
+		other.Name, other.Ports, other.Reject = "other", []forwarder.PortRange{{Lo: 81, Hi: 81}}, forwarder.RejectDrop
+		c.Services = append(c.Services, other)
+	}, before: func(r *rig) { r.put(0, synFrame().Packet(r.t)) },
+		packet: func(t *testing.T, _ *rig) wire.Packet { return unserved("S").Packet(t) }},
+	wire.Hairpin: {leg: 1, config: func(c *forwarder.Config) { *c = inMode(forwarder.L2DSR, forwarder.L3DSROptions{}) },
+		packet: func(t *testing.T, _ *rig) wire.Packet {
+			return fromServer(1, wiretest.Frame{Src: server1 + ":5", Dst: vip + ":80", TCP: "S"}).Packet(t)
+		}},
+	wire.CannotSegment: {config: func(c *forwarder.Config) { *c = inMode(forwarder.L3DSR, byIPIP) },
+		packet: func(t *testing.T, _ *rig) wire.Packet {
+			p := synFrame().Packet(t)
+			p.Offload.GSOType = wire.GSOUDP // to be fragmented: no device makes these any more
+			return p
+		}},
+	wire.PathMTULearned: {leg: 1, config: func(c *forwarder.Config) { *c = inMode(forwarder.L3DSR, byIPIP) },
+		packet: func(t *testing.T, r *rig) wire.Packet {
+			_, _, out := r.put(0, synFrame().Packet(t))
+			return fromServer(1, wiretest.Frame{Src: "10.10.10.99", Dst: "10.10.10.254",
+				ICMP: append([]byte{wire.ICMPUnreachable, 4, 0, 0, 0, 0, 5, 0}, out[0].bytes[14:]...)}).Packet(t)
+		}},
 }
 
 func TestEveryReasonCanBeProvoked(t *testing.T) {

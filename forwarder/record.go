@@ -21,7 +21,8 @@ type Record struct {
 	Stages []Stage
 
 	Before Headers
-	After  Headers // valid when frames left: transmitted, held or answered
+	After  Headers // valid when frames left: transmitted, held or answered; the inner ones of a tunnel
+	Outer  Headers // of a tunnel; Version is 0 without one
 
 	Conn       conntrack.ID // None without a connection
 	NewConn    bool         // this packet made it
@@ -31,6 +32,7 @@ type Record struct {
 	Backend    string // of the connection
 	Candidates []Candidate
 	Scheduler  string
+	Mode       Mode // of the connection's service
 
 	// PortsFree and PortsAll tell how full the pool was that the local port is from.
 	PortsFree, PortsAll int
@@ -153,7 +155,10 @@ func (r *Record) lookup(e *Engine, id conntrack.ID, dir conntrack.Dir) {
 func (r *Record) path(e *Engine, c *conntrack.Conn) {
 	pi := &e.paths[c.Path]
 	r.Service, r.Backend = pi.key.service, pi.key.backend
-	r.PortsFree, r.PortsAll = pi.pool.Free(), pi.pool.Size()
+	r.Mode = pi.key.mode
+	if pi.pool != nil {
+		r.PortsFree, r.PortsAll = pi.pool.Free(), pi.pool.Size()
+	}
 }
 
 func (r *Record) service(_ *Engine, svc *service) {
@@ -177,6 +182,18 @@ func (r *Record) translate(e *Engine, c *conntrack.Conn, id conntrack.ID, dir co
 	r.path(e, c)
 }
 
+// wrapped notes the headers of a packet that was wrapped: overhead bytes were put in front of it.
+func (r *Record) wrapped(p *wire.Packet, overhead int) {
+	outer := wire.Packet{Frame: p.Frame}
+	if outer.ParseLink() != wire.ReasonNone || outer.ParseNetwork() != wire.ReasonNone {
+		return
+	}
+	r.Outer.read(&outer)
+	inner := *p
+	inner.L3, inner.L4 = inner.L3+overhead, inner.L4+overhead
+	r.After.read(&inner)
+}
+
 // finish ends the record and hands it over.
 func (r *Record) finish(e *Engine, p *wire.Packet, hop neigh.ID) {
 	r.Verdict, r.Reason = p.Verdict, p.Reason
@@ -186,7 +203,9 @@ func (r *Record) finish(e *Engine, p *wire.Packet, hop neigh.ID) {
 		r.reach(StageNextHop)
 		leg := &e.snap.legs[e.neigh.Leg(hop)]
 		r.Out, r.MTU, r.NextHop = leg.Name, leg.MTU, e.neigh.Addr(hop)
-		r.After.read(p)
+		if r.Outer.Version == 0 {
+			r.After.read(p)
+		}
 	case p.Verdict == wire.Consume && p.Reason != wire.NeighborLearned:
 		r.reach(StageAnswer)
 		r.Out = e.snap.legs[p.Leg].Name

@@ -33,6 +33,7 @@ const (
 	forNeighbors
 	forLimit
 	forPorts
+	forIDs
 )
 
 // mix64 is the finalizer of MurmurHash3 (Appleby), a bijection that mixes well.
@@ -54,8 +55,18 @@ type Snapshot struct {
 	routes    routes
 	neighbors []Neighbor
 
+	hosts map[wire.Addr]bool // what this host's kernel holds
+	plain map[endpoint]bool  // backends of mode NAT, whose own traffic naru routes on since the fence stops it
+
 	shared map[string]*shared
 	pools  map[poolKey][]*nat.Pool
+}
+
+// endpoint is one end of a flow.
+type endpoint struct {
+	addr  wire.Addr
+	port  uint16
+	proto uint8
 }
 
 // owned is an address that is naru's, wholly or in part.
@@ -64,6 +75,7 @@ type owned struct {
 	vip    bool // else a local address
 	kernel bool // the kernel holds it: only our ports are ours, it answers ARP and echo
 	reject Reject
+	echo   Echo
 	ports  []servedPorts // of a VIP
 	source []PortRange   // of a local address
 }
@@ -108,12 +120,18 @@ type service struct {
 	index     int
 }
 
+// ways is the number of paths to each backend.
+func (s *service) ways() int { return max(1, len(s.locals)) }
+
 // pathKey identifies what connections share, over reloads.
 type pathKey struct {
 	service, backend    string
 	vip, local, address wire.Addr
 	port                uint16
 	proto               uint8
+	mode                Mode
+	l3dsr               L3DSROptions
+	mtu                 int
 }
 
 // poolKey identifies a pool of local ports, over reloads and services.
@@ -140,10 +158,13 @@ func Compile(cfg Config, workers int, seed Seed, prev *Snapshot) (*Snapshot, err
 	}
 	s := &Snapshot{
 		legs: slices.Clone(cfg.Legs), owned: map[wire.Addr]*owned{}, routes: compileRoutes(cfg.Routes),
-		neighbors: slices.Clone(cfg.Neighbors), shared: map[string]*shared{}, pools: map[poolKey][]*nat.Pool{},
+		neighbors: slices.Clone(cfg.Neighbors), hosts: map[wire.Addr]bool{}, plain: map[endpoint]bool{}, shared: map[string]*shared{}, pools: map[poolKey][]*nat.Pool{},
+	}
+	for _, a := range cfg.HostAddrs {
+		s.hosts[wire.AddrFrom(a)] = true
 	}
 	for _, v := range cfg.VIPs {
-		s.own(v.Addr, &owned{vip: true, kernel: v.Shared, reject: v.Reject})
+		s.own(v.Addr, &owned{vip: true, kernel: v.Shared, reject: v.Reject, echo: v.Echo})
 	}
 	c := compiler{s: s, prev: prev, workers: workers, seed: seed}
 	if prev == nil {
@@ -199,6 +220,11 @@ func (c *compiler) service(cfg *Service) error {
 		svc.backends = append(svc.backends, sched.Backend{Weight: b.Weight, Active: active})
 		svc.addrs = append(svc.addrs, wire.AddrFrom(b.Addr))
 		c.paths(svc, &b)
+		if cfg.Mode == NAT {
+			for _, r := range cfg.Ports {
+				c.plain(wire.AddrFrom(b.Addr), b.Port, r, cfg.Proto)
+			}
+		}
 	}
 	c.s.services = append(c.s.services, svc)
 	return nil
@@ -224,15 +250,40 @@ func (c *compiler) share(cfg *Service) *shared {
 	return state
 }
 
-// paths adds the paths to a backend, one a local address, and their pools.
+// paths adds the paths to a backend: in full NAT one a local address, with its pool of ports, else one.
 func (c *compiler) paths(svc *service, b *Backend) {
 	addr := wire.AddrFrom(b.Addr)
+	if svc.Mode != FullNAT {
+		svc.keys = append(svc.keys, pathKey{service: svc.Name, backend: b.Name, vip: svc.vip, address: addr, port: b.Port,
+			proto: svc.Proto, mode: svc.Mode, l3dsr: svc.L3DSR, mtu: b.MTU})
+		svc.pools = append(svc.pools, nil)
+		return
+	}
 	for _, local := range svc.locals {
 		svc.keys = append(svc.keys, pathKey{service: svc.Name, backend: b.Name, vip: svc.vip, local: local, address: addr,
-			port: b.Port, proto: svc.Proto})
+			port: b.Port, proto: svc.Proto, mode: svc.Mode})
 		svc.pools = append(svc.pools, c.pool(poolKey{
 			local, addr, poolPort(svc, b), svc.SourcePorts, svc.PortRest, svc.Proto}))
 	}
+}
+
+// plain notes a backend's endpoints of mode NAT.
+func (c *compiler) plain(addr wire.Addr, port uint16, r PortRange, proto uint8) {
+	switch {
+	case port != 0:
+		c.s.plain[endpoint{addr, port, proto}] = true
+	case r.Lo <= 1 && r.Hi == 65535:
+		c.s.plain[endpoint{addr, 0, proto}] = true // all ports
+	default:
+		for p := int(r.Lo); p <= int(r.Hi); p++ {
+			c.s.plain[endpoint{addr, uint16(p), proto}] = true
+		}
+	}
+}
+
+// plainSource reports whether a flow comes from a backend of mode NAT.
+func (s *Snapshot) plainSource(f *wire.Flow) bool {
+	return len(s.plain) > 0 && (s.plain[endpoint{f.Src, f.SrcPort, f.Proto}] || s.plain[endpoint{f.Src, 0, f.Proto}])
 }
 
 // poolPort is the backend port that a pool is for: 0 where one pool must serve many.

@@ -16,11 +16,12 @@ const (
 	TCPEstablished              // the handshake is over, or the connection was picked up
 	TCPClosing                  // at least one side has sent its FIN
 	TCPClosed                   // both FINs are acknowledged, or an RST ended it
+	TCPClientOnly               // replies pass us by; the client has gone on after its SYN
 	UDPUnreplied                // packets of the client only
 	UDPAssured                  // the backend has answered
 )
 
-var stateNames = [...]string{"free", "syn", "established", "closing", "closed", "unreplied", "assured"}
+var stateNames = [...]string{"free", "syn", "established", "closing", "closed", "client only", "unreplied", "assured"}
 
 // String returns the state in one word.
 func (s State) String() string { return stateNames[s] }
@@ -39,16 +40,20 @@ const (
 	numTimeouts
 )
 
+// bothFIN reports whether both sides have sent their FIN.
+func (c *Conn) bothFIN() bool { return c.Flags&(finOriginal|finReply) == finOriginal|finReply }
+
 // timeout returns which idle time holds in the connection's state. A half-closed connection may be idle for as long as an
-// established one: the side that is still open decides.
+// established one: the side that is still open decides. Where replies pass us by, nobody knows whether it is: the client's
+// acknowledgements keep the entry.
 func (c *Conn) timeout() int {
 	switch c.State {
 	case TCPSyn:
 		return timeoutTCPSyn
-	case TCPEstablished:
+	case TCPEstablished, TCPClientOnly:
 		return timeoutTCPEstablished
 	case TCPClosing:
-		if c.Flags&(finOriginal|finReply) == finOriginal|finReply {
+		if c.bothFIN() || c.Flags&oneSided != 0 {
 			return timeoutTCPClosing
 		}
 		return timeoutTCPEstablished
@@ -130,6 +135,8 @@ func (c *Conn) seenTCP(d Dir, p *wire.Packet) {
 	case TCPSyn:
 		if d == Original && c.Flags&synAck != 0 && progress {
 			c.State = TCPEstablished
+		} else if c.Flags&oneSided != 0 && flags&wire.ACK != 0 {
+			c.State = TCPClientOnly // never an invented "established"
 		}
 	case TCPClosed:
 		return
@@ -141,7 +148,7 @@ func (c *Conn) seenTCP(d Dir, p *wire.Packet) {
 	if c.State != TCPSyn && c.Flags&(finOriginal|finReply) != 0 {
 		c.State = TCPClosing
 	}
-	if c.Flags&(finOriginal|finReply) == finOriginal|finReply && c.ack[d] == c.end[other] && c.ack[other] == c.end[d] {
+	if c.bothFIN() && c.ack[d] == c.end[other] && c.ack[other] == c.end[d] {
 		c.State = TCPClosed
 	}
 }
@@ -196,7 +203,7 @@ func (t *Table) Restart(now wire.Time, c *Conn, p *wire.Packet) bool {
 	case TCPClosed:
 		return true
 	case TCPClosing:
-		if c.Flags&(finOriginal|finReply) == finOriginal|finReply {
+		if c.bothFIN() || c.Flags&oneSided != 0 {
 			return true
 		}
 	case TCPSyn:

@@ -44,6 +44,7 @@ const (
 	finReply                // the backend sent a FIN
 	synAck                  // the backend answered the SYN
 	PortFreed               // the local port went back to its pool; the owner of the pool sets it
+	oneSided                // replies pass us by
 	Counted                 // the connection counts as active at its backend; the owner of the count sets it
 )
 
@@ -190,6 +191,12 @@ func (t *Table) Insert(now wire.Time, c *Conn, original, reply uint64) ID {
 		t.cut(original, ref)
 		t.give(id)
 		return None
+	}
+	if p.Return == ReturnNone {
+		c.Flags |= oneSided
+		if c.State == TCPEstablished {
+			c.State = TCPClientOnly
+		}
 	}
 	c.Start = stamp(now)
 	c.deadline = c.Start + p.timeouts[c.timeout()]

@@ -31,6 +31,7 @@ const (
 	NotOurAddress  // neither a VIP nor a local address
 	NotOurQuestion // ARP or neighbour discovery about somebody else
 	NotOurPort     // a port that is the kernel's, on an address that it holds
+	EchoPassed     // an echo request to a VIP that the kernel shall answer
 
 	// Consume.
 	ARPAnswered      // an ARP question for an address of ours
@@ -40,6 +41,7 @@ const (
 	RejectedRST      // nobody serves it: RST sent
 	RejectedICMP     // nobody serves it: ICMP error sent
 	HopLimitAnswered // time exceeded sent
+	PathMTULearned   // a router tells the MTU of the way to a tunnel's end
 	TooBigAnswered   // fragmentation needed or packet too big sent
 
 	// Drop.
@@ -72,6 +74,8 @@ const (
 	NoConnection    // to a local address, but of no connection
 	NoService       // nobody serves it and reject says drop
 	MidstreamTCP    // TCP without a connection that does not start one
+	TupleClash      // NAT: the backend has a connection with the same ports from another VIP or port
+	Hairpin         // DSR: from a backend to its own VIP
 	NoBackend       // no backend may take a new connection
 	PortsExhausted  // no local port is free towards the backend
 	TableFull       // no room for a connection
@@ -81,7 +85,7 @@ const (
 	NeighUnresolved // the next hop does not answer
 	NeighFull       // no room for another neighbour
 	RateLimited     // an error would have been sent, but too many were
-	Unavailable     // the service's mode is not built
+	CannotSegment   // a super-frame or fragment that cannot be cut
 
 	NumReasons // the number of reasons, ReasonNone included
 )
@@ -100,6 +104,7 @@ var reasons = [NumReasons]reasonInfo{
 	NotOurAddress:  {"not_our_address", Pass, "normal: traffic of this host or routed by its kernel"},
 	NotOurQuestion: {"not_our_question", Pass, "normal: the kernel answers for its own addresses"},
 	NotOurPort:     {"not_our_port", Pass, "normal: traffic of this host"},
+	EchoPassed:     {"echo_passed", Pass, "normal: vips[].echo says pass"},
 
 	ARPAnswered:      {"arp_answered", Consume, "normal"},
 	NDAnswered:       {"nd_answered", Consume, "normal"},
@@ -108,6 +113,7 @@ var reasons = [NumReasons]reasonInfo{
 	RejectedRST:      {"rejected_rst", Consume, "a client asks for a port without a service, or a late segment came; see reject and midstream"},
 	RejectedICMP:     {"rejected_icmp", Consume, "a client asks for a port without a service; see reject"},
 	HopLimitAnswered: {"hop_limit_answered", Consume, "somebody runs traceroute, or there is a routing loop"},
+	PathMTULearned:   {"path_mtu_learned", Consume, "normal where the path to a backend is narrower than the leg"},
 	TooBigAnswered:   {"too_big_answered", Consume, "normal where the MTU of the legs differs"},
 
 	FrameTruncated: {"frame_truncated", Drop, "a broken sender or a capture with a short snap length"},
@@ -123,20 +129,23 @@ var reasons = [NumReasons]reasonInfo{
 	FragmentFlood:     {"fragment_flood", Drop, "one source leaves many datagrams unfinished: loss on the way, or a flood"},
 	FragmentLost:      {"fragment_lost", Drop, "the first fragment was lost on the way, or came more than a second late"},
 
-	ARPMalformed:   {"arp_malformed", Drop, "a broken or hostile neighbour"},
-	NDMalformed:    {"nd_malformed", Drop, "a broken or hostile neighbour; discovery from beyond a router is refused"},
-	TCPMalformed:   {"tcp_malformed", Drop, "a broken or hostile sender"},
-	UDPMalformed:   {"udp_malformed", Drop, "a broken or hostile sender"},
-	ICMPMalformed:  {"icmp_malformed", Drop, "a broken or hostile sender"},
-	ICMPChecksum:   {"icmp_checksum", Drop, "damage on the way, or a forged error"},
-	TCPFlags:       {"tcp_flags", Drop, "a port scan"},
-	MartianSource:  {"martian_source", Drop, "a forged source address: filter at the edge (RFC 2827)"},
-	ProtoUnknown:   {"proto_unknown", Drop, "services carry TCP and UDP only"},
-	ICMPIgnored:    {"icmp_ignored", Drop, "normal"},
-	ICMPNoConn:     {"icmp_no_connection", Drop, "a late or forged ICMP error"},
-	NoConnection:   {"no_connection", Drop, "a late reply of a backend; normal below 1 %"},
-	NoService:      {"no_service", Drop, "a port without a service; see reject"},
-	MidstreamTCP:   {"midstream", Drop, "late segments, or connections from before a restart; see midstream"},
+	ARPMalformed:  {"arp_malformed", Drop, "a broken or hostile neighbour"},
+	NDMalformed:   {"nd_malformed", Drop, "a broken or hostile neighbour; discovery from beyond a router is refused"},
+	TCPMalformed:  {"tcp_malformed", Drop, "a broken or hostile sender"},
+	UDPMalformed:  {"udp_malformed", Drop, "a broken or hostile sender"},
+	ICMPMalformed: {"icmp_malformed", Drop, "a broken or hostile sender"},
+	ICMPChecksum:  {"icmp_checksum", Drop, "damage on the way, or a forged error"},
+	TCPFlags:      {"tcp_flags", Drop, "a port scan"},
+	MartianSource: {"martian_source", Drop, "a forged source address: filter at the edge (RFC 2827)"},
+	ProtoUnknown:  {"proto_unknown", Drop, "services carry TCP and UDP only"},
+	ICMPIgnored:   {"icmp_ignored", Drop, "normal"},
+	ICMPNoConn:    {"icmp_no_connection", Drop, "a late or forged ICMP error"},
+	NoConnection:  {"no_connection", Drop, "a late reply of a backend; normal below 1 %"},
+	NoService:     {"no_service", Drop, "a port without a service; see reject"},
+	MidstreamTCP:  {"midstream", Drop, "late segments, or connections from before a restart; see midstream"},
+	TupleClash: {"tuple_clash", Drop,
+		"a client uses one port for two services that share a backend port: give each its own, or use mode fullnat"},
+	Hairpin:        {"hairpin", Drop, "a backend cannot use its own VIP here: use mode fullnat, or add the VIP to its lo"},
 	NoBackend:      {"no_backend", Drop, "every backend of the service has weight 0 or there is none"},
 	PortsExhausted: {"source_ports_exhausted", Drop, "add addresses to nat.source_pool or widen nat.source_ports"},
 	TableFull:      {"table_full", Drop, "raise node.connections, or lower the timeouts"},
@@ -145,9 +154,9 @@ var reasons = [NumReasons]reasonInfo{
 	NoRoute:        {"no_route", Drop, "ip route get the address: the route must leave by one of naru's interfaces"},
 	NeighUnresolved: {"neigh_unresolved", Drop,
 		"the next hop does not answer ARP or neighbour discovery: is it up, and on this segment?"},
-	NeighFull:   {"neigh_full", Drop, "too many neighbours on one segment"},
-	RateLimited: {"rate_limited", Drop, "somebody provokes many errors: a scan or a forged flood"},
-	Unavailable: {"mode_unavailable", Drop, "use mode fullnat"},
+	NeighFull:     {"neigh_full", Drop, "too many neighbours on one segment"},
+	RateLimited:   {"rate_limited", Drop, "somebody provokes many errors: a scan or a forged flood"},
+	CannotSegment: {"cannot_segment", Drop, "a device that lies about a super-frame, or more of them at once than there is room for"},
 }
 
 // String returns the name under which the reason is counted.

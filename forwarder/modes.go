@@ -1,0 +1,117 @@
+package forwarder
+
+import (
+	"naru/dsr"
+	"naru/internal/conntrack"
+	"naru/internal/neigh"
+	"naru/internal/wire"
+	"naru/nat"
+)
+
+// carry does to a packet what its service's mode says, and sends it.
+//
+//	fullnat     both ends, in both directions
+//	nat         the destination of requests, the source of replies
+//	l2dsr       nothing above the Ethernet header
+//	l3dsr dscp  the destination and the DSCP
+//	l3dsr ipip  another header around the packet; gue: and a UDP header
+func (e *Engine) carry(p *wire.Packet, c *conntrack.Conn, dir conntrack.Dir, hop neigh.ID) {
+	path := e.table.Path(c.Path)
+	pi := &e.paths[c.Path]
+	switch pi.key.mode {
+	case FullNAT, NAT:
+		to := translation(path, c, dir, pi.key.mode)
+		e.clampMSS(p, hop)
+		nat.Translate(p, &to)
+		e.sendFitting(p, hop)
+	case L2DSR:
+		e.send(p, hop)
+	case L3DSR:
+		if pi.key.l3dsr.Encap == EncapDSCP {
+			dsr.Mark(p, &path.Backend, pi.key.l3dsr.DSCP)
+			e.send(p, hop)
+			return
+		}
+		nat.LowerTTL(p)
+		e.wrap(p, pi, hop)
+	}
+}
+
+// translation is what a NAT mode writes into a packet of a connection.
+func translation(path *conntrack.Path, c *conntrack.Conn, dir conntrack.Dir, mode Mode) nat.Tuple {
+	switch {
+	case dir == conntrack.Reply:
+		return nat.Tuple{Src: path.VIP, Dst: c.Client, SrcPort: c.VIPPort, DstPort: c.ClientPort}
+	case mode == NAT:
+		return nat.Tuple{Src: c.Client, Dst: path.Backend, SrcPort: c.ClientPort, DstPort: c.BackendPort}
+	default:
+		return nat.Tuple{Src: path.Local, Dst: path.Backend, SrcPort: c.LocalPort, DstPort: c.BackendPort}
+	}
+}
+
+// fromHop reports whether a packet came from the very machine that it would be sent to: the backend does not take the VIP
+// for its own and routes the packet back.
+func (e *Engine) fromHop(p *wire.Packet, hop neigh.ID) bool {
+	mac := e.neigh.Peek(hop)
+	return mac != nil && *mac == wire.MAC(p.Bytes()[6:12])
+}
+
+// mtu is the longest packet, as it came in, that fits the way to the next hop.
+func (e *Engine) mtu(pi *path, dir conntrack.Dir, hop neigh.ID) int {
+	mtu := e.snap.legs[e.neigh.Leg(hop)].MTU
+	if dir == conntrack.Reply || pi.key.mode != L3DSR {
+		return mtu
+	}
+	if pi.key.mtu != 0 {
+		mtu = min(mtu, pi.key.mtu)
+	}
+	if pi.key.l3dsr.Encap == EncapDSCP {
+		return mtu
+	}
+	if told := pi.told; told != 0 && e.now < pi.toldUntil {
+		mtu = min(mtu, told)
+	}
+	return mtu - pi.tunnel.Overhead()
+}
+
+// mayFragment reports whether naru fragments a packet that is too big: IPv4 without DF where naru may change the packet,
+// and IPv6 packets that every link must carry (RFC 8200 5) but a tunnel cannot (RFC 2473 7.1).
+func (e *Engine) mayFragment(p *wire.Packet, pi *path, mtu int) bool {
+	switch {
+	case p.Super() || pi.key.mode == L2DSR:
+		return false
+	case !p.DontFragment():
+		return true
+	}
+	return p.Version == 6 && pi.tunnelled() && p.SegmentLen() <= leastMTU6 && mtu > 0
+}
+
+// tunnelled reports whether packets on the path travel inside others.
+func (pi *path) tunnelled() bool { return pi.key.mode == L3DSR && pi.key.l3dsr.Encap != EncapDSCP }
+
+// clampMSS lowers the MSS that a SYN offers to what both legs carry, when their MTUs differ (RFC 9293 3.7.1).
+func (e *Engine) clampMSS(p *wire.Packet, hop neigh.ID) {
+	if p.Proto != wire.ProtoTCP || p.TCPFlags&wire.SYN == 0 {
+		return
+	}
+	in, out := e.snap.legs[p.Leg].MTU, e.snap.legs[e.neigh.Leg(hop)].MTU
+	if in == out {
+		return
+	}
+	head := wire.IPv4Len + wire.TCPLen
+	if p.Version == 6 {
+		head = wire.IPv6Len + wire.TCPLen
+	}
+	nat.ClampMSS(p, uint16(max(1, min(in, out, 65535)-head)))
+}
+
+// sendFitting sends a translated packet, in fragments where it does not fit the leg.
+func (e *Engine) sendFitting(p *wire.Packet, hop neigh.ID) {
+	mtu := e.snap.legs[e.neigh.Leg(hop)].MTU
+	if p.SegmentLen() <= mtu || p.Super() {
+		e.send(p, hop)
+		return
+	}
+	dsr.Finish(p)
+	e.sendPieces(p, hop, func(b *burst) bool { return b.fragments(e, p, mtu) })
+}

@@ -1,0 +1,122 @@
+package forwarder
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"time"
+
+	"naru/dsr"
+	"naru/internal/conntrack"
+	"naru/internal/neigh"
+	"naru/internal/wire"
+)
+
+// pathMTULife is how long a router's word about a tunnel's path holds (RFC 1191 6.3, RFC 8201 4: about ten minutes).
+const pathMTULife = 10 * time.Minute
+
+// openTunnel prepares the outer header of a path: its source is as configured, or the leg's own address.
+func (e *Engine) openTunnel(pi *path) {
+	key := &pi.key
+	source := key.l3dsr.Source4
+	if !key.address.Is4() {
+		source = key.l3dsr.Source6
+	}
+	if !source.IsValid() {
+		leg, next, ok := e.snap.routes.lookup(key.address)
+		if !ok {
+			return
+		}
+		own := e.askFrom(uint8(leg), next)
+		if own.Unspecified() {
+			return
+		}
+		source = netip.PrefixFrom(own.Netip(), own.Netip().BitLen())
+	}
+	kind := dsr.IPIP
+	if key.l3dsr.Encap == EncapGUE {
+		kind = dsr.GUE
+	}
+	var err error
+	pi.tunnel, err = dsr.NewTunnel(dsr.TunnelConfig{Kind: kind, Source: source, Dst: key.address.Netip(),
+		Port: key.l3dsr.Port, Variant: key.l3dsr.Variant})
+	pi.open = err == nil
+}
+
+// wrap puts a packet into the tunnel of its path and sends it: whole, as segments of a super-frame, or as fragments. Before
+// it goes in, its checksum is finished, since no device would do it inside a tunnel.
+func (e *Engine) wrap(p *wire.Packet, pi *path, hop neigh.ID) {
+	if !pi.open {
+		e.done(p, wire.NoRoute)
+		return
+	}
+	limit := e.mtu(pi, conntrack.Original, hop)
+	switch {
+	case p.Super():
+		e.sendPieces(p, hop, func(b *burst) bool { return b.segments(e, p, pi) })
+	case p.SegmentLen() > limit && p.Version == 4:
+		dsr.Finish(p)
+		e.sendPieces(p, hop, func(b *burst) bool { return b.innerFragments(e, p, pi, limit) })
+	default:
+		dsr.Finish(p)
+		fits := p.SegmentLen() <= limit
+		if !e.wrapOne(&p.Frame, p.L3, pi, p.Hash) {
+			e.done(p, wire.TooBig)
+			return
+		}
+		p.End += pi.tunnel.Overhead()
+		if e.trace != nil {
+			e.rec.wrapped(p, pi.tunnel.Overhead())
+		}
+		if fits {
+			e.send(p, hop)
+			return
+		}
+		e.sendPieces(p, hop, func(b *burst) bool { return b.fragments(e, p, limit+pi.tunnel.Overhead()) })
+	}
+}
+
+// wrapOne wraps one finished packet where it lies.
+func (e *Engine) wrapOne(f *wire.Frame, l3 int, pi *path, hash uint64) bool {
+	return pi.tunnel.Wrap(f, l3, hash, uint16(e.fragmentID()))
+}
+
+// fragmentID returns the next identification of what naru fragments or wraps.
+func (e *Engine) fragmentID() uint32 {
+	e.lastID++
+	return e.lastID
+}
+
+// tunnelError learns from a router on the way to a tunnel's end that a packet was too big there. The quoted outer packet
+// must be ours to a backend, and the inner one, as far as it is quoted, of a connection to that backend: else it is forged.
+func (e *Engine) tunnelError(p *wire.Packet) bool {
+	t := p.Transport()
+	var mtu, least int
+	switch {
+	case p.Version == 4 && t[0] == wire.ICMPUnreachable && t[1] == 4:
+		mtu, least = int(binary.BigEndian.Uint16(t[6:])), leastMTU4
+	case p.Version == 6 && t[0] == wire.ICMPv6TooBig:
+		mtu, least = int(binary.BigEndian.Uint32(t[4:])), leastMTU6
+	default:
+		return false
+	}
+	var f wire.Flow
+	end, ok := dsr.Quoted(p, &f)
+	if !ok {
+		return false
+	}
+	id, dir := e.table.Lookup(&f, e.table.Hash(&f))
+	if id == conntrack.None || dir != conntrack.Original {
+		return false
+	}
+	pi := &e.paths[e.table.Conn(id).Path]
+	if !pi.tunnelled() || pi.key.address != end {
+		return false
+	}
+	for i := range e.paths {
+		if o := &e.paths[i]; o.tunnelled() && o.key.address == end && o.key.l3dsr == pi.key.l3dsr {
+			o.told, o.toldUntil = max(mtu, least), e.now.Add(pathMTULife)
+		}
+	}
+	e.done(p, wire.PathMTULearned)
+	return true
+}
