@@ -78,6 +78,8 @@ type Engine struct {
 	pathID map[pathKey]conntrack.PathID
 	ids    [][]conntrack.PathID // by service, then as service.keys
 
+	newPools bool // a path with connections has got another pool
+
 	// hops changes when a next hop that was looked up may be wrong.
 	hops     uint32
 	neighGen uint32
@@ -220,6 +222,7 @@ func (e *Engine) apply(s *Snapshot) {
 			delete(e.pathID, key)
 		}
 	}
+	e.newPools = false
 	stays := make(map[pathKey]bool, len(e.pathID))
 	e.ids = make([][]conntrack.PathID, len(s.services))
 	for i, svc := range s.services {
@@ -233,6 +236,9 @@ func (e *Engine) apply(s *Snapshot) {
 		if !stays[key] && e.table.DropPath(id) {
 			delete(e.pathID, key)
 		}
+	}
+	if e.newPools {
+		e.claimPorts()
 	}
 	e.neigh.Loosen(e.now)
 	for _, n := range s.neighbors {
@@ -265,13 +271,26 @@ func (e *Engine) intern(svc *service, k int, key pathKey) conntrack.PathID {
 	if key.mode == FullNAT {
 		pi.pool = svc.pools[k][e.opt.Worker]
 	}
+	e.newPools = e.newPools || there && e.paths[id].pool != pi.pool
 	if pi.tunnelled() {
-		pi.told, pi.toldUntil = e.paths[id].told, e.paths[id].toldUntil
+		if there { // else the place was another path's
+			pi.told, pi.toldUntil = e.paths[id].told, e.paths[id].toldUntil
+		}
 		e.openTunnel(&pi)
 		e.burst.open()
 	}
 	e.paths[id] = pi
 	return id
+}
+
+// claimPorts takes the ports of living connections out of pools that are new: other ports, another time of rest or a
+// backend that has come back. What is taken there already stays so.
+func (e *Engine) claimPorts() {
+	e.table.Each(func(c *conntrack.Conn) {
+		if pool := e.paths[c.Path].pool; pool != nil && c.Flags&conntrack.PortFreed == 0 {
+			pool.Claim(c.LocalPort)
+		}
+	})
 }
 
 // endConn ends a connection and gives back what it holds.

@@ -148,6 +148,7 @@ type shared struct {
 	kind      sched.Kind
 	scheduler sched.Scheduler
 	active    map[string]*atomic.Int64 // by backend name
+	gone      map[string]bool          // of active: those that no configuration names any more
 }
 
 // Compile makes a snapshot for so many workers. State of services, backends and pools that are still there is taken over
@@ -175,6 +176,7 @@ func Compile(cfg Config, workers int, seed Seed, prev *Snapshot) (*Snapshot, err
 			return nil, fmt.Errorf("forwarder: service %q: %w", cfg.Services[i].Name, err)
 		}
 	}
+	c.keepCounts()
 	return s, nil
 }
 
@@ -248,6 +250,27 @@ func (c *compiler) share(cfg *Service) *shared {
 	}
 	c.s.shared[cfg.Name] = state
 	return state
+}
+
+// keepCounts takes over the counts of backends that are gone while they may have connections: one that comes back must
+// not fall below zero when those end. A count of zero is kept once, since workers still have the old snapshot.
+func (c *compiler) keepCounts() {
+	for name, old := range c.prev.shared { // no order shows
+		state := c.s.shared[name]
+		for backend, n := range old.active {
+			if state != nil && state.active[backend] != nil || old.gone[backend] && n.Load() == 0 {
+				continue
+			}
+			if state == nil {
+				state = &shared{kind: old.kind, scheduler: old.scheduler, active: map[string]*atomic.Int64{}}
+				c.s.shared[name] = state
+			}
+			if state.gone == nil {
+				state.gone = map[string]bool{}
+			}
+			state.active[backend], state.gone[backend] = n, true
+		}
+	}
 }
 
 // paths adds the paths to a backend: in full NAT one a local address, with its pool of ports, else one.

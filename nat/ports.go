@@ -117,6 +117,13 @@ func (p *Pool) GetPort(port uint16, now wire.Time) bool {
 	return true
 }
 
+// Claim takes a port that a connection already has, rested or not. A port that is not the pool's or not free is left alone.
+func (p *Pool) Claim(port uint16) {
+	if i, ok := p.index(port); ok && p.freed[i] != inUse {
+		p.take(i)
+	}
+}
+
 // Put gives a port back. A port that is not in use is left alone.
 func (p *Pool) Put(port uint16, now wire.Time) {
 	i, ok := p.index(port)

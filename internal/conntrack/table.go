@@ -243,6 +243,15 @@ func (t *Table) give(id ID) {
 	t.free = id
 }
 
+// Each calls f for every connection, in no order that means anything. It takes time by the table's size: not for a packet.
+func (t *Table) Each(f func(*Conn)) {
+	for i := range t.conns[:t.unused] {
+		if c := &t.conns[i]; c.State != Free {
+			f(c)
+		}
+	}
+}
+
 // flow rebuilds the key of a direction.
 func (c *Conn) flow(p *Path, d Dir) wire.Flow {
 	if d == Original {
