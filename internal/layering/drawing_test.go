@@ -15,7 +15,8 @@ var may = map[string]string{
 	"dsr":                "internal/wire",
 	"internal/conntrack": "internal/wire",
 	"internal/neigh":     "internal/wire",
-	"forwarder":          "internal/wire sched internal/conntrack internal/neigh nat dsr",
+	"internal/frag":      "internal/wire",
+	"forwarder":          "internal/wire sched internal/conntrack internal/neigh internal/frag nat dsr",
 
 	"internal/link":          "internal/wire",
 	"internal/link/afpacket": "internal/wire internal/link",

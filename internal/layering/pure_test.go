@@ -14,7 +14,7 @@ import (
 // pure are the packages of the data path, those that are imported first: they see packets, and the time only as an
 // argument.
 var pure = []string{
-	"internal/wire", "sched", "nat", "dsr", "internal/conntrack", "internal/neigh", "forwarder",
+	"internal/wire", "sched", "nat", "dsr", "internal/conntrack", "internal/neigh", "internal/frag", "forwarder",
 }
 
 // harmless is what a pure package may import besides ours: plain computation. Not os, net, log, context, math/rand,

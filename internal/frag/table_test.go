@@ -1,0 +1,239 @@
+package frag_test
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"naru/internal/wire"
+)
+
+func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+// step is a fragment and what must become of it.
+type step struct {
+	from, to int
+	last     bool
+	want     outcome
+	wait     time.Duration // before
+	releases int           // held fragments that follow
+}
+
+const (
+	overlap   outcome = "fragment_overlap"
+	malformed outcome = "fragment_malformed"
+	flood     outcome = "fragment_flood"
+	tiny      outcome = "fragment_tiny"
+)
+
+func TestFragments(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		versions string // 4, 6
+		steps    []step
+		lost     int
+	}{
+		{"in order", "46", []step{{0, 64, false, passed, 0, 0}, {64, 128, false, passed, 0, 0}, {128, 131, true, passed, 0, 0}}, 0},
+		{"the other way round", "46", []step{{128, 131, true, kept, 0, 0}, {64, 128, false, kept, 0, 0}, {0, 64, false, passed, 0, 2}}, 0},
+		{"the first in the middle", "46", []step{{64, 128, false, kept, 0, 0}, {0, 64, false, passed, 0, 1}, {128, 131, true, passed, 0, 0}}, 0},
+		{"the first never comes", "46", []step{{64, 128, false, kept, 0, 0}, {128, 131, true, kept, 0, 0}}, 2},
+		{"the first comes too late", "46", []step{{64, 128, false, kept, 0, 0}, {0, 64, false, passed, time.Second, 0}}, 1},
+		{"the first comes just in time", "46", []step{{64, 128, false, kept, 0, 0}, {0, 64, false, passed, time.Second - 1, 1}}, 0},
+		{"a later one comes late", "46", []step{{0, 64, false, passed, 0, 0}, {64, 70, true, passed, 15*time.Second - 1, 0}}, 0},
+		{"a later one comes too late", "46", []step{{0, 64, false, passed, 0, 0}, {64, 70, true, kept, 15 * time.Second, 0}}, 1},
+
+		{"the first twice", "46", []step{{0, 64, false, passed, 0, 0}, {0, 64, false, overlap, 0, 0}, {64, 70, true, passed, 0, 0}}, 0},
+		{"a later one twice", "46", []step{{0, 64, false, passed, 0, 0}, {64, 128, false, passed, 0, 0},
+			{64, 128, false, overlap, 0, 0}, {128, 136, true, passed, 0, 0}}, 0},
+		{"the last one twice", "46", []step{{0, 64, false, passed, 0, 0}, {128, 131, true, passed, 0, 0},
+			{128, 131, true, overlap, 0, 0}, {64, 128, false, passed, 0, 0}}, 0},
+		{"a held one twice", "46", []step{{64, 128, false, kept, 0, 0}, {64, 128, false, overlap, 0, 0}, {0, 64, false, passed, 0, 1}}, 0},
+		{"all of it again", "46", []step{{0, 64, false, passed, 0, 0}, {64, 70, true, passed, 0, 0},
+			{0, 64, false, passed, 0, 0}, {64, 70, true, passed, 0, 0}}, 0},
+		{"the last one again when all has come", "46", []step{{0, 64, false, passed, 0, 0}, {64, 70, true, passed, 0, 0},
+			{64, 70, true, kept, 0, 0}}, 1},
+
+		{"a part of one that came", "4", []step{{0, 64, false, passed, 0, 0}, {8, 16, false, overlap, 0, 0}, {64, 70, true, passed, 0, 0}}, 0},
+		{"one that covers another", "4", []step{{0, 64, false, passed, 0, 0}, {128, 136, false, passed, 0, 0},
+			{64, 192, false, overlap, 0, 0}, {64, 128, false, passed, 0, 0}}, 0},
+		{"one of two that came", "4", []step{{0, 64, false, passed, 0, 0}, {64, 72, false, passed, 0, 0},
+			{72, 80, false, passed, 0, 0}, {64, 80, false, overlap, 0, 0}}, 0},
+		{"the beginning of one that came", "4", []step{{0, 64, false, passed, 0, 0}, {0, 32, false, overlap, 0, 0}}, 0},
+		{"over the flags of TCP (RFC 1858)", "4", []step{{0, 24, false, passed, 0, 0}, {8, 32, false, overlap, 0, 0}}, 0},
+		{"over the flags of TCP, ahead (RFC 3128)", "4", []step{{8, 32, false, kept, 0, 0}, {0, 24, false, overlap, 0, 0}}, 1},
+		{"an overlap ends a datagram (RFC 5722)", "6", []step{{0, 64, false, passed, 0, 0}, {56, 72, false, overlap, 0, 0},
+			{64, 128, false, overlap, 0, 0}, {128, 131, true, overlap, 2 * time.Second, 0}, {0, 64, false, overlap, 2 * time.Second, 0}}, 0},
+		{"an overlap of held ones ends a datagram", "6", []step{{64, 128, false, kept, 0, 0}, {72, 80, false, overlap, 0, 0},
+			{0, 64, false, overlap, 0, 0}, {0, 64, false, overlap, 2 * time.Second, 0}}, 1},
+		{"a last one over one that came ends a datagram", "6", []step{{0, 64, false, passed, 0, 0}, {64, 72, false, passed, 0, 0},
+			{64, 70, true, overlap, 0, 0}, {72, 80, true, overlap, 0, 0}}, 0},
+
+		{"no multiple of 8, though more follow", "46", []step{{0, 63, false, malformed, 0, 0}, {64, 127, false, malformed, 0, 0}}, 0},
+		{"nothing in it", "46", []step{{64, 64, false, malformed, 0, 0}, {64, 64, true, malformed, 0, 0}}, 0},
+		{"behind the last one", "46", []step{{0, 64, false, passed, 0, 0}, {128, 131, true, passed, 0, 0},
+			{136, 144, false, malformed, 0, 0}, {128, 136, false, malformed, 0, 0}, {64, 128, false, passed, 0, 0}}, 0},
+		{"a last one before one that came", "46", []step{{0, 64, false, passed, 0, 0}, {128, 192, false, passed, 0, 0},
+			{64, 70, true, malformed, 0, 0}, {64, 128, false, passed, 0, 0}}, 0},
+		{"two last ones", "46", []step{{0, 64, false, passed, 0, 0}, {128, 131, true, passed, 0, 0}, {64, 67, true, malformed, 0, 0},
+			{128, 132, true, malformed, 0, 0}}, 0},
+		{"up to 65535 bytes", "4", []step{{0, 64, false, passed, 0, 0}, {65504, 65515, true, passed, 0, 0}}, 0},
+		{"beyond 65535 bytes", "4", []step{{0, 64, false, passed, 0, 0}, {65504, 65516, true, malformed, 0, 0}}, 0},
+		{"up to 65535 bytes of payload", "6", []step{{0, 64, false, passed, 0, 0}, {65528, 65535, true, passed, 0, 0}}, 0},
+		{"beyond 65535 bytes of payload", "6", []step{{0, 64, false, passed, 0, 0}, {65528, 65536, true, malformed, 0, 0}}, 0},
+		{"without ports", "46", []step{{0, 0, false, tiny, 0, 0}, {64, 70, true, kept, 0, 0}}, 1},
+
+		{"the same identification anew", "4", []step{{0, 64, false, passed, 0, 0}, {0, 64, false, passed, time.Second + 1, 0},
+			{64, 70, true, passed, 0, 0}}, 0},
+		{"the same identification anew, another end", "4", []step{{0, 64, false, passed, 0, 0}, {128, 131, true, passed, 0, 0},
+			{192, 200, false, kept, time.Second + 1, 0}, {0, 64, false, passed, 0, 1}}, 0},
+		{"the same identification too soon", "46", []step{{0, 64, false, passed, 0, 0}, {0, 64, false, overlap, time.Second, 0}}, 0},
+		{"identifications of 32 bits do not come again", "6", []step{{0, 64, false, passed, 0, 0},
+			{0, 64, false, overlap, 14 * time.Second, 0}, {0, 64, false, passed, 2 * time.Second, 0}}, 0},
+	} {
+		for _, version := range tt.versions {
+			t.Run(tt.name+"/"+string(version), func(t *testing.T) {
+				r := newRig(t, 16, 16)
+				for i, s := range tt.steps {
+					r.after(s.wait)
+					got := r.put(part{id: 9, from: s.from, to: s.to, last: s.last, six: version == '6'})
+					if got != s.want || got == passed && len(r.passed) != 1+s.releases {
+						t.Fatalf("step %d: %s with %d packets, want %s and %d held ones", i, got, len(r.passed), s.want, s.releases)
+					}
+					for k, p := range r.passed {
+						if p.Flow.SrcPort != 1000 || p.Flow.DstPort != 80 {
+							t.Errorf("step %d: packet %d has ports %d, %d", i, k, p.Flow.SrcPort, p.Flow.DstPort)
+						}
+					}
+				}
+				r.after(time.Minute)
+				if lost := r.lost(); lost != tt.lost || r.held != 0 {
+					t.Errorf("%d held ones were lost, %d are left; want %d", lost, r.held, tt.lost)
+				}
+			})
+		}
+	}
+}
+
+func TestDatagramsAreToldApart(t *testing.T) {
+	base := part{id: 9, to: 64}
+	for name, other := range map[string]part{
+		"identification": {id: 10, to: 64},
+		"protocol":       {id: 9, to: 64, tcp: true},
+		"source":         {id: 9, to: 64, src: "192.0.2.2"},
+		"version":        {id: 9, to: 64, six: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, 16, 16)
+			first, second := base, other
+			first.ports, second.ports = 0x00010002, 0x00030004
+			if a, b := r.put(first), r.put(second); a != passed || b != passed {
+				t.Fatal(a, b)
+			}
+			first.from, first.to, second.from, second.to = 64, 72, 64, 72
+			if got := r.put(second); got != passed || r.passed[0].Flow.SrcPort != 3 || r.passed[0].Flow.DstPort != 4 {
+				t.Errorf("second: %s %+v", got, r.passed)
+			}
+			if got := r.put(first); got != passed || r.passed[0].Flow.SrcPort != 1 || r.passed[0].Flow.DstPort != 2 {
+				t.Errorf("first: %s %+v", got, r.passed)
+			}
+		})
+	}
+}
+
+func TestIPv6TellsTheProtocolInTheFirstFragmentOnly(t *testing.T) {
+	r := newRig(t, 16, 16)
+	early := part{id: 9, from: 64, to: 72, six: true, tcp: true, options: true}
+	r.put(early)
+	if early.from, early.to = 0, 64; r.put(early) != passed || len(r.passed) != 2 {
+		t.Fatalf("%d packets", len(r.passed))
+	}
+	early.from, early.to = 72, 80
+	all := r.passed[1:2]
+	if r.put(early) != passed {
+		t.Fatal("the third is not known")
+	}
+	for _, p := range append(all, r.passed...) {
+		if p.Proto != wire.ProtoTCP || p.Flow.Proto != wire.ProtoTCP || p.Flow.SrcPort != 1000 {
+			t.Errorf("protocol %d, flow %+v", p.Proto, p.Flow)
+		}
+	}
+}
+
+func TestHeldFragmentsComeBackAsTheyWere(t *testing.T) {
+	r := newRig(t, 16, 16)
+	p, _ := part{id: 9, from: 64, to: 72, last: true}.packet(t)
+	p.Leg, p.TPID, p.TCI = 3, 0x8100, 7
+	want := string(p.Bytes())
+	p.Len += 10 // padding
+	if got := r.take(&p); got != kept {
+		t.Fatal(got)
+	}
+	clear(p.Buf) // the device takes its memory back
+	if got := r.put(part{id: 9, to: 64}); got != passed || len(r.passed) != 2 {
+		t.Fatal(got, len(r.passed))
+	}
+	q := &r.passed[1]
+	if string(q.Bytes()) != want {
+		t.Errorf("%x, want %x", q.Bytes(), want)
+	}
+	if q.Leg != 3 || q.TPID != 0x8100 || q.TCI != 7 || q.Frag != wire.LaterFragment || q.L3 != 14 || q.L4 != 34 || q.End != 42 {
+		t.Errorf("%+v", q)
+	}
+	if q.Off < wire.Headroom || len(q.Buf)-q.Off < wire.MinBuffer {
+		t.Errorf("%d bytes before, %d behind", q.Off, len(q.Buf)-q.Off)
+	}
+}
+
+func TestLentPacketsStayUntilReset(t *testing.T) {
+	r := newRig(t, 16, 4)
+	early := part{id: 1, from: 64, to: 72}
+	r.put(early)
+	r.put(part{id: 1, to: 64})
+	lent := r.passed[1].Bytes()
+	before := string(lent)
+	for id := range uint32(4) {
+		p, _ := part{src: "192.0.2.9", id: 10 + id, from: 128, to: 136}.packet(t)
+		if _, _, why := r.Later(r.now, &p); why != wire.ReasonNone {
+			t.Fatal(why)
+		}
+		r.Hold(r.now, &p)
+	}
+	if string(lent) != before {
+		t.Error("a packet that was given back is overwritten")
+	}
+	if got := r.put(part{src: "192.0.2.3", id: 2, from: 64, to: 72}); got != kept {
+		t.Errorf("after Reset there is no room: %s", got)
+	}
+}
+
+func TestValuesStayWithTheirDatagram(t *testing.T) {
+	r := newRig(t, 16, 16)
+	for id := range uint32(3) {
+		p, _ := part{id: id, to: 64}.packet(t)
+		at, why := r.First(r.now, &p)
+		if why != wire.ReasonNone || r.Value(at) != 0 {
+			t.Fatal(why, r.Value(at))
+		}
+		r.SetValue(at, 100+id)
+	}
+	for id := range uint32(3) {
+		p, _ := part{id: id, from: 64, to: 72, last: true}.packet(t)
+		at, known, _ := r.Later(r.now, &p)
+		if !known || r.Value(at) != 100+id { // also of the fragment that ends it
+			t.Errorf("datagram %d: known %v, value %d", id, known, r.Value(at))
+		}
+	}
+	p, _ := part{id: 1, to: 64}.packet(t)
+	if at, _ := r.First(r.now, &p); r.Value(at) != 0 {
+		t.Errorf("a new datagram has the value %d of the old one", r.Value(at))
+	}
+}
+
+func TestReasonsHaveTheirNames(t *testing.T) {
+	for r := wire.FragmentMalformed; r <= wire.FragmentLost; r++ {
+		if !strings.HasPrefix(r.String(), "fragment_") || r.Verdict() != wire.Drop {
+			t.Errorf("%s %s", r, r.Verdict())
+		}
+	}
+}
