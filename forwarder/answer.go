@@ -34,7 +34,7 @@ func tooBigError(mtu int) icmpError {
 // reject answers a packet that nobody serves as configured; reason is what counts when no answer is sent.
 func (e *Engine) reject(p *wire.Packet, how Reject, reason wire.Reason) {
 	switch {
-	case how == RejectDrop, p.Proto == wire.ProtoTCP && p.TCPFlags&wire.RST != 0:
+	case how == RejectDrop, p.Frag != wire.Whole, p.Proto == wire.ProtoTCP && p.TCPFlags&wire.RST != 0:
 		e.done(p, reason) // an RST never answers an RST
 	case how == RejectRST && p.Proto == wire.ProtoTCP:
 		e.refuseTCP(p)
@@ -68,7 +68,7 @@ func (e *Engine) tooBig(p *wire.Packet, mtu int) {
 
 // sendError writes an ICMP error over the packet that it is about, which was addressed to us and is untouched so far.
 func (e *Engine) sendError(p *wire.Packet, err *icmpError, sent, limited wire.Reason) {
-	if !e.limit.allow(e.now, &p.Flow.Src) {
+	if p.Frag == wire.LaterFragment || !e.limit.allow(e.now, &p.Flow.Src) {
 		e.done(p, limited)
 		return
 	}

@@ -6,6 +6,7 @@ import (
 
 	"naru/dsr"
 	"naru/internal/conntrack"
+	"naru/internal/frag"
 	"naru/internal/neigh"
 	"naru/internal/wire"
 	"naru/nat"
@@ -31,6 +32,7 @@ type Options struct {
 	Seed            Seed
 	Worker, Workers int // which of how many workers; 0 of 1
 	Connections     int // capacity of the connection table
+	Datagrams       int // fragmented datagrams under way that are followed; 0 means 512
 	Neighbors       int // next hops of all legs that are remembered; 0 means 16384
 
 	// Memory is the table's memory; the zero value lets the engine allocate it.
@@ -84,14 +86,18 @@ type Engine struct {
 	hops     uint32
 	neighGen uint32
 
-	out      *Output
-	trace    Trace
-	rec      Record
-	end      func(conntrack.ID)
-	held     holdTable
-	own      ownTable
-	burst    burst
-	lastID   uint32
+	out    *Output
+	trace  Trace
+	rec    Record
+	end    func(conntrack.ID)
+	held   holdTable
+	own    ownTable
+	burst  burst
+	lastID uint32
+
+	frags      *frag.Table
+	datagramID uint32 // that the datagram at hand has on our side; 0: none yet
+
 	tell     announcer
 	announce atomic.Bool
 
@@ -131,6 +137,9 @@ func New(opt Options, snap *Snapshot) (*Engine, error) {
 		}
 		opt.Memory = conntrack.Alloc(opt.Connections)
 	}
+	if opt.Datagrams == 0 {
+		opt.Datagrams = datagrams
+	}
 	if opt.Neighbors == 0 {
 		opt.Neighbors = neighbors
 	}
@@ -142,6 +151,7 @@ func New(opt Options, snap *Snapshot) (*Engine, error) {
 		opt: opt, table: table, neigh: neigh.NewTable(opt.Neighbors, opt.Seed.words(forNeighbors)[0]),
 		source: opt.Seed.words(forSource), pathID: map[pathKey]conntrack.PathID{}, events: make([]Event, 0, maxEvents),
 	}
+	e.frags = frag.New(opt.Datagrams, heldFragments, opt.Seed.words(forFragments)[0])
 	e.lastID = uint32(opt.Seed.words(forIDs)[0])
 	e.limit.key = opt.Seed.words(forLimit)[0]
 	e.end = e.endConn
@@ -197,6 +207,7 @@ func (e *Engine) touch(batch []wire.Packet) {
 func (e *Engine) Tick(now wire.Time, out *Output, trace Trace) {
 	e.begin(now, out, trace)
 	e.table.Expire(e.now, tickBudget, e.end)
+	e.lostFragments()
 	e.letGo()
 	e.ask()
 	e.announceSome()
@@ -209,6 +220,7 @@ func (e *Engine) begin(now wire.Time, out *Output, trace Trace) {
 	e.own.reset()
 	e.held.reset()
 	e.burst.reset()
+	e.frags.Reset()
 	if s := e.next.Load(); s != e.snap {
 		e.apply(s)
 	}

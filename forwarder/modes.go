@@ -23,6 +23,9 @@ func (e *Engine) carry(p *wire.Packet, c *conntrack.Conn, dir conntrack.Dir, hop
 		to := translation(path, c, dir, pi.key.mode)
 		e.clampMSS(p, hop)
 		nat.Translate(p, &to)
+		if p.Frag != wire.Whole {
+			e.renumber(p)
+		}
 		e.sendFitting(p, hop)
 	case L2DSR:
 		e.send(p, hop)
@@ -91,7 +94,7 @@ func (pi *path) tunnelled() bool { return pi.key.mode == L3DSR && pi.key.l3dsr.E
 
 // clampMSS lowers the MSS that a SYN offers to what both legs carry, when their MTUs differ (RFC 9293 3.7.1).
 func (e *Engine) clampMSS(p *wire.Packet, hop neigh.ID) {
-	if p.Proto != wire.ProtoTCP || p.TCPFlags&wire.SYN == 0 {
+	if p.Proto != wire.ProtoTCP || p.Frag != wire.Whole || p.TCPFlags&wire.SYN == 0 {
 		return
 	}
 	in, out := e.snap.legs[p.Leg].MTU, e.snap.legs[e.neigh.Leg(hop)].MTU

@@ -49,7 +49,9 @@ func (e *Engine) process(p *wire.Packet) {
 		e.multicast(p)
 	case p.Hash != 0:
 		e.flow(p)
-	case p.Frag == wire.Whole && (p.Proto == wire.ProtoICMP && p.Version == 4 || p.Proto == wire.ProtoICMPv6 && p.Version == 6):
+	case p.Frag != wire.Whole:
+		e.fragment(p)
+	case p.Proto == wire.ProtoICMP && p.Version == 4 || p.Proto == wire.ProtoICMPv6 && p.Version == 6:
 		e.icmp(p)
 	default:
 		e.other(p)
@@ -84,28 +86,13 @@ func (e *Engine) other(p *wire.Packet) {
 	switch o := e.snap.owned[p.Flow.Dst]; {
 	case o == nil:
 		e.done(p, wire.NotOurAddress)
-	case p.Frag != wire.Whole && e.ourFragment(p, o):
-		e.done(p, wire.Fragment)
 	case o.kernel:
 		e.done(p, wire.NotOurPort)
+	case p.Frag != wire.Whole:
+		e.done(p, wire.Fragment)
 	default:
 		e.done(p, wire.ProtoUnknown)
 	}
-}
-
-// ourFragment reports whether a fragment to an address of ours is ours to drop. On an address that the kernel holds, only
-// a first fragment tells: later ones have no ports, and the kernel gets them.
-func (e *Engine) ourFragment(p *wire.Packet, o *owned) bool {
-	if !o.kernel {
-		return true
-	}
-	if p.Frag == wire.LaterFragment {
-		return false
-	}
-	if o.vip {
-		return o.match(p.Proto, p.Flow.DstPort) != nil
-	}
-	return o.usesPort(p.Flow.DstPort)
 }
 
 // flow deals with a TCP or UDP packet: of a connection, of a new one, or of none.
@@ -190,7 +177,7 @@ func (e *Engine) plain(p *wire.Packet) {
 
 // forward sends a packet of a connection on its way; the modes part in modes.go.
 func (e *Engine) forward(p *wire.Packet, id conntrack.ID, dir conntrack.Dir) {
-	if p.Proto == wire.ProtoTCP && !p.FlagsValid() {
+	if p.Proto == wire.ProtoTCP && p.Frag != wire.LaterFragment && !p.FlagsValid() {
 		e.done(p, wire.TCPFlags)
 		return
 	}

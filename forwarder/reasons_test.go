@@ -70,7 +70,29 @@ var provoke = map[wire.Reason]struct {
 	wire.ExtUnsupported: {packet: func(*testing.T, *rig) wire.Packet {
 		return ipv6(43, []byte{wire.ProtoTCP, 0, 0, 1, 0, 0, 0, 0}) // a routing header with a segment left
 	}},
-	wire.Fragment: {packet: func(t *testing.T, _ *rig) wire.Packet { return fragment(t, 0x2000) }},
+	wire.Fragment: {packet: func(t *testing.T, _ *rig) wire.Packet {
+		f := echoFrame(client, vip)
+		f.Payload = make([]byte, 100)
+		return pieces(t, f, 48)[0]
+	}},
+	wire.FragmentMalformed: {packet: func(t *testing.T, _ *rig) wire.Packet {
+		return fragment(t, 0x2000|8191) // ends beyond 64 KiB
+	}},
+	wire.FragmentTiny: {packet: func(t *testing.T, _ *rig) wire.Packet { return pieces(t, synFrame(), 8)[0] }},
+	wire.FragmentOverlap: {before: func(r *rig) { r.put(0, pieces(r.t, bigDatagram(client+":1"), 512)[0]) },
+		packet: func(t *testing.T, _ *rig) wire.Packet { return pieces(t, bigDatagram(client+":1"), 512)[0] }},
+	wire.FragmentFlood: {before: func(r *rig) {
+		for id := range 300 {
+			f := bigDatagram(client + ":1")
+			f.ID = uint16(id)
+			r.put(0, pieces(r.t, f, 512)[1])
+		}
+	}, packet: func(t *testing.T, _ *rig) wire.Packet { return pieces(t, bigDatagram(client+":1"), 512)[1] }},
+	wire.FragmentLost: {before: func(r *rig) {
+		r.put(0, pieces(r.t, bigDatagram(client+":1"), 512)[1])
+		r.tick(5e9)
+		r.lost = r.eng.Counters().ByReason[wire.FragmentLost]
+	}},
 	wire.ARPMalformed: {packet: func(*testing.T, *rig) wire.Packet {
 		p := arpQuestion(vip)
 		p.Bytes()[18] = 5 // length of a hardware address
@@ -204,6 +226,12 @@ func TestEveryReasonCanBeProvoked(t *testing.T) {
 			r := newRigSized(t, cfg, 64)
 			if how.before != nil {
 				how.before(r)
+			}
+			if how.packet == nil { // it happens to an earlier packet
+				if r.lost != 1 {
+					t.Fatalf("counted %d times", r.lost)
+				}
+				return
 			}
 			r.refused(how.leg, how.packet(t, r), reason)
 			if n := r.eng.Counters().ByReason[reason]; n == 0 {

@@ -99,6 +99,7 @@ type rig struct {
 	now  wire.Time
 	out  *forwarder.Output
 	trc  forwarder.Trace
+	lost uint64
 }
 
 func newRig(t testing.TB, cfg forwarder.Config) *rig { return newRigSized(t, cfg, 4096) }

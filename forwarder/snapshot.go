@@ -34,6 +34,7 @@ const (
 	forLimit
 	forPorts
 	forIDs
+	forFragments
 )
 
 // mix64 is the finalizer of MurmurHash3 (Appleby), a bijection that mixes well.
@@ -55,8 +56,9 @@ type Snapshot struct {
 	routes    routes
 	neighbors []Neighbor
 
-	hosts map[wire.Addr]bool // what this host's kernel holds
-	plain map[endpoint]bool  // backends of mode NAT, whose own traffic naru routes on since the fence stops it
+	hosts    map[wire.Addr]bool // what this host's kernel holds
+	backends map[wire.Addr]bool
+	plain    map[endpoint]bool // backends of mode NAT, whose own traffic naru routes on since the fence stops it
 
 	shared map[string]*shared
 	pools  map[poolKey][]*nat.Pool
@@ -159,7 +161,7 @@ func Compile(cfg Config, workers int, seed Seed, prev *Snapshot) (*Snapshot, err
 	}
 	s := &Snapshot{
 		legs: slices.Clone(cfg.Legs), owned: map[wire.Addr]*owned{}, routes: compileRoutes(cfg.Routes),
-		neighbors: slices.Clone(cfg.Neighbors), hosts: map[wire.Addr]bool{}, plain: map[endpoint]bool{}, shared: map[string]*shared{}, pools: map[poolKey][]*nat.Pool{},
+		neighbors: slices.Clone(cfg.Neighbors), hosts: map[wire.Addr]bool{}, plain: map[endpoint]bool{}, backends: map[wire.Addr]bool{}, shared: map[string]*shared{}, pools: map[poolKey][]*nat.Pool{},
 	}
 	for _, a := range cfg.HostAddrs {
 		s.hosts[wire.AddrFrom(a)] = true
@@ -221,6 +223,7 @@ func (c *compiler) service(cfg *Service) error {
 		active := state.active[b.Name]
 		svc.backends = append(svc.backends, sched.Backend{Weight: b.Weight, Active: active})
 		svc.addrs = append(svc.addrs, wire.AddrFrom(b.Addr))
+		c.s.backends[wire.AddrFrom(b.Addr)] = true
 		c.paths(svc, &b)
 		if cfg.Mode == NAT {
 			for _, r := range cfg.Ports {

@@ -12,7 +12,7 @@ type Tuple struct {
 	SrcPort, DstPort uint16
 }
 
-// Translate rewrites both ends of a whole TCP or UDP packet, lowers its TTL or hop limit by one and keeps its checksums
+// Translate rewrites both ends of a TCP or UDP packet, or of a fragment of one as far as it has them, lowers its TTL or hop limit by one and keeps its checksums
 // as right as they were. The packet's Flow still tells what came in.
 func Translate(p *wire.Packet, to *Tuple) {
 	d := p.Bytes()
@@ -25,6 +25,9 @@ func Translate(p *wire.Packet, to *Tuple) {
 		copy(ip[8:24], to.Src[:])
 		copy(ip[24:40], to.Dst[:])
 		ip[7]--
+	}
+	if p.Frag == wire.LaterFragment {
+		return // its ports and checksum are in the first one
 	}
 	at := 16
 	if p.Proto == wire.ProtoUDP {

@@ -86,7 +86,9 @@ func (t *Table) Seen(now wire.Time, id ID, d Dir, p *wire.Packet) {
 	c.count(d, p.End-p.L3)
 	before := c.State
 	if p.Proto == wire.ProtoTCP {
-		c.seenTCP(d, p)
+		if p.Frag != wire.LaterFragment {
+			c.seenTCP(d, p)
+		}
 	} else if d == Reply {
 		c.State = UDPAssured
 	}

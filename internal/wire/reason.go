@@ -121,7 +121,7 @@ var reasons = [NumReasons]reasonInfo{
 	IPMalformed:    {"ip_malformed", Drop, "a broken or hostile sender"},
 	IPChecksum:     {"ip_checksum", Drop, "damage on the way, or a broken sender"},
 	ExtUnsupported: {"ext_unsupported", Drop, "an IPv6 packet with a routing header still to go, a home address or a long chain of headers"},
-	Fragment:       {"fragment", Drop, "lower the MTU or MSS of the sender: fragments are not followed"},
+	Fragment:       {"fragment", Drop, "of a datagram that was not forwarded, or of a protocol that is not followed in pieces (ICMP)"},
 
 	FragmentMalformed: {"fragment_malformed", Drop, "a broken or hostile sender"},
 	FragmentTiny:      {"fragment_tiny", Drop, "a hostile sender: no network needs fragments this short"},
