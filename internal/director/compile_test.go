@@ -258,6 +258,13 @@ var hostChecks = map[string]struct {
 			"services[0].nat.source_pool[1]: 10.10.10.200" + offLink,
 			"services[1].nat.source_pool[0]: 2001:db8:10::c8" + offLink},
 	},
+	"a local address off link of many services": {
+		hostChange{cfg: func(c *config.Config) {
+			c.Interfaces[1].Name = "eth0"
+			c.Services = []config.Service{c.Services[0], c.Services[0]}
+		}},
+		[]string{"services[0].nat.source_pool[1]: 10.10.10.200" + offLink},
+	},
 	"local ports inside the kernel's range": {
 		hostChange{eph: PortRange{20000, 60999}},
 		[]string{"services[0].nat.source_ports: 1024-32767 overlaps 20000-60999, " + kernelTakes + "; " +

@@ -55,6 +55,7 @@ type hostCheck struct {
 	host      *kernel.State
 	ephemeral PortRange
 	found     []HostProblem
+	strange   []netip.Addr // local addresses that a warning names already: many services share one
 }
 
 func (c *hostCheck) problem(path, message, fix string) {
@@ -113,7 +114,8 @@ func (c *hostCheck) locals(i int) {
 				fmt.Sprintf("%d-%d overlaps %d-%d, from which the kernel takes ports for its own connections, "+
 					"and the kernel holds %s (on %s)", ports.Lo, ports.Hi, eph.Lo, eph.Hi, a, l.Name),
 				overlapFix(ports, eph, a))
-		case !held && !c.onLink(a):
+		case !held && !c.onLink(a) && !slices.Contains(c.strange, a):
+			c.strange = append(c.strange, a)
 			c.found = append(c.found, HostProblem{Path: path, Warning: true,
 				Message: fmt.Sprintf("%s is in the subnet of no interface, and this host does not hold it", a),
 				Fix:     "replies reach naru only if the backends' routers send it here"})
