@@ -34,17 +34,24 @@ type announceItem struct {
 // restartAnnouncer looks at a new snapshot: what was announced before is not announced again.
 func (e *Engine) restartAnnouncer(s *Snapshot) {
 	a := &e.tell
+	type key struct {
+		addr wire.Addr
+		mac  wire.MAC
+		leg  uint8
+	}
+	before := make(map[key]announceItem, len(a.items))
+	for _, it := range a.items {
+		before[key{it.addr, it.mac, it.leg}] = it
+	}
 	var items []announceItem
 	for _, o := range s.order {
 		for leg := range s.legs {
 			if e.opt.Worker != 0 || !e.answers(o, uint8(leg)) {
 				continue
 			}
-			item := announceItem{addr: o.addr, leg: uint8(leg), mac: s.legs[leg].MAC, due: e.now}
-			for _, old := range a.items {
-				if old.addr == item.addr && old.leg == item.leg && old.mac == item.mac {
-					item = old
-				}
+			item, told := before[key{o.addr, s.legs[leg].MAC, uint8(leg)}]
+			if !told {
+				item = announceItem{addr: o.addr, leg: uint8(leg), mac: s.legs[leg].MAC, due: e.now}
 			}
 			items = append(items, item)
 		}

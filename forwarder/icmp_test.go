@@ -304,3 +304,16 @@ func TestAnnouncements(t *testing.T) {
 		}
 	}
 }
+
+func TestMetadataAboutAnotherPlaceExcusesNoWrongICMPChecksum(t *testing.T) {
+	for _, c := range []struct {
+		start uint16
+		want  wire.Reason
+	}{{34, wire.EchoAnswered}, {24, wire.ICMPChecksum}} { // behind Ethernet and IPv4; within IPv4
+		r := newRig(t, config())
+		p := echoFrame(client, vip).Packet(t)
+		p.Bytes()[36] ^= 1
+		p.Offload = wire.Offload{Flags: wire.NeedsCsum, CsumStart: c.start, CsumOffset: 2}
+		r.refused(0, p, c.want)
+	}
+}

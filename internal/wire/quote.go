@@ -30,9 +30,10 @@ func (p *Packet) ICMPError() bool {
 	}
 }
 
-// ICMPRight reports whether the checksum of an ICMP or ICMPv6 packet is right, or still unfinished.
+// ICMPRight reports whether the checksum of an ICMP or ICMPv6 packet is right, or still unfinished. Metadata about some
+// other place in the frame excuses nothing.
 func (p *Packet) ICMPRight() bool {
-	if p.Offload.Flags&NeedsCsum != 0 {
+	if p.Unfinished() {
 		return true
 	}
 	return Fold(Sum(p.Transport(), p.icmpPseudo())) == 0xffff
