@@ -178,3 +178,67 @@ func TestProcessAllocatesNothing(t *testing.T) {
 		t.Errorf("new and old connections and expiry: %v allocations a batch", n)
 	}
 }
+
+// BenchmarkDSR is an established connection's packet through each of the modes in which the backend answers itself.
+func BenchmarkDSR(b *testing.B) {
+	for _, m := range []struct {
+		name string
+		cfg  forwarder.Config
+	}{
+		{"l2dsr", inMode(forwarder.L2DSR, forwarder.L3DSROptions{})}, {"dscp", inMode(forwarder.L3DSR, byDSCP)},
+		{"ipip", inMode(forwarder.L3DSR, byIPIP)}, {"gue", inMode(forwarder.L3DSR, byGUE)},
+	} {
+		b.Run(m.name+"/conns=1000", func(b *testing.B) {
+			x := newBench(b, 1000)
+			x.rig = newRigSized(b, m.cfg, 1024)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := 0; i < b.N; i += benchBatch {
+				x.fill()
+				x.run(b)
+			}
+			report(b)
+		})
+	}
+}
+
+func TestNoModeAllocates(t *testing.T) {
+	for name, cfg := range map[string]forwarder.Config{
+		"nat": inMode(forwarder.NAT, forwarder.L3DSROptions{}), "l2dsr": inMode(forwarder.L2DSR, forwarder.L3DSROptions{}),
+		"dscp": inMode(forwarder.L3DSR, byDSCP), "ipip": inMode(forwarder.L3DSR, byIPIP), "gue": inMode(forwarder.L3DSR, byGUE),
+	} {
+		r := newRigSized(t, cfg, 4096)
+		super := fromClient(wiretest.Frame{Src: client + ":7", Dst: vip + ":80", TCP: "A", DF: true, Payload: make([]byte, 9000)}).Packet(t)
+		wiretest.Unfinish(&super)
+		super.Offload.GSOType, super.Offload.GSOSize, super.Offload.HdrLen = wire.GSOTCPv4, 1400, 54
+		r.put(0, fromClient(wiretest.Frame{Src: client + ":7", Dst: vip + ":80", TCP: "S"}).Packet(t))
+		datagram := pieces(t, bigDatagram(client+":8"), 512)
+		frames := append([]wire.Packet{super, bigFrameOf(t)}, datagram...)
+		clean := make([][]byte, len(frames))
+		for i := range frames {
+			clean[i] = append([]byte(nil), frames[i].Buf...)
+		}
+		batch := make([]wire.Packet, len(frames))
+		again := func() {
+			for i := range frames {
+				batch[i] = frames[i]
+				copy(batch[i].Buf, clean[i])
+			}
+			r.now = r.now.Add(20e9) // the datagram is a new one each time
+			r.eng.Process(r.now, batch, r.out, nil)
+			r.out.Reset()
+			r.eng.Tick(r.now, r.out, nil)
+			r.out.Reset()
+		}
+		if n := testing.AllocsPerRun(100, again); n != 0 {
+			t.Errorf("%s: %v allocations a batch", name, n)
+		}
+	}
+}
+
+// bigFrameOf is an IPv4 packet without DF that fits no tunnel.
+func bigFrameOf(t *testing.T) wire.Packet {
+	f := bigFrame(false)
+	f.Payload = make([]byte, 1472)
+	return f.Packet(t)
+}
