@@ -46,7 +46,7 @@ func (e *Engine) restartAnnouncer(s *Snapshot) {
 	var items []announceItem
 	for _, o := range s.order {
 		for leg := range s.legs {
-			if e.opt.Worker != 0 || !e.answers(o, uint8(leg)) {
+			if e.opt.Worker != 0 || !e.answers(o.addr, uint8(leg)) {
 				continue
 			}
 			item, told := before[key{o.addr, s.legs[leg].MAC, uint8(leg)}]

@@ -381,3 +381,31 @@ func TestEchoPolicy(t *testing.T) {
 		newRig(t, cfg).refused(0, echoFrame(client, vip).Packet(t), want)
 	}
 }
+
+func TestSourcesOfTunnelsAreAnsweredFor(t *testing.T) {
+	opt := byIPIP
+	opt.Source4, opt.Source6 = netip.MustParsePrefix("10.10.10.64/28"), netip.MustParsePrefix("2001:db8:10::ee/128")
+	cfg := inMode(forwarder.L3DSR, opt)
+	cfg.HostAddrs = []netip.Addr{addr("10.10.10.70")}
+	r := newRig(t, cfg)
+	ask := func(target string) wire.Packet {
+		return arpFrame(serverMAC[0], wire.Broadcast, false, server1, target)
+	}
+	r.refused(1, ask("10.10.10.66"), wire.ARPAnswered)
+	r.refused(1, ask("10.10.10.70"), wire.NotOurQuestion) // the kernel's
+	r.refused(1, ask("10.10.10.80"), wire.NotOurQuestion)
+	r.refused(0, ask("10.10.10.66"), wire.NotOurQuestion)
+	r.refused(1, ndQuestion("2001:db8:10::ee"), wire.NDAnswered)
+	sources := map[string]bool{}
+	for port := range 64 {
+		_, _, out := r.put(0, fromClient(wiretest.Frame{Src: fmt.Sprintf("%s:%d", client, 1000+port), Dst: vip + ":80", TCP: "S"}).Packet(t))
+		p := parsed(t, out[0].bytes)
+		sources[p.Flow.Src.String()] = true
+		if !opt.Source4.Contains(p.Flow.Src.Netip()) {
+			t.Fatalf("outer source %s", p.Flow.Src)
+		}
+	}
+	if len(sources) < 8 {
+		t.Errorf("64 flows come from %d sources of %s", len(sources), opt.Source4)
+	}
+}

@@ -9,12 +9,16 @@ import (
 const questionsPerCall = 16
 
 // answers reports whether naru answers ARP and neighbour discovery for an address on a leg: for VIPs towards clients, for
-// local addresses towards backends, unless the kernel holds them.
-func (e *Engine) answers(o *owned, leg uint8) bool {
-	if o == nil || o.kernel {
+// local addresses and the sources of tunnels towards backends, unless the kernel holds them.
+func (e *Engine) answers(addr wire.Addr, leg uint8) bool {
+	l := &e.snap.legs[leg]
+	o := e.snap.owned[addr]
+	switch {
+	case o == nil:
+		return l.Backend && len(e.snap.outer) > 0 && e.snap.outerSource(addr)
+	case o.kernel:
 		return false
 	}
-	l := &e.snap.legs[leg]
 	return o.vip && l.Client || !o.vip && l.Backend
 }
 
@@ -28,10 +32,10 @@ func (e *Engine) arp(p *wire.Packet) {
 	}
 	e.checkClash(p.Leg, a.Sender, a.SenderMAC)
 	learned := e.learn(p.Leg, a.Sender, a.SenderMAC)
-	switch o := e.snap.owned[a.Target]; {
+	switch {
 	case a.Reply && learned:
 		e.done(p, wire.NeighborLearned)
-	case a.Reply || a.Sender == a.Target || !e.answers(o, p.Leg):
+	case a.Reply || a.Sender == a.Target || !e.answers(a.Target, p.Leg):
 		e.done(p, wire.NotOurQuestion)
 	default:
 		neigh.PutARP(p.Buf[p.Off+p.L3:], true, e.snap.legs[p.Leg].MAC, a.Target, a.SenderMAC, a.Sender)
@@ -62,7 +66,7 @@ func (e *Engine) nd(p *wire.Packet) {
 	if !p.Flow.Src.Unspecified() {
 		e.learn(p.Leg, p.Flow.Src, mac)
 	}
-	if !e.answers(e.snap.owned[n.Target], p.Leg) {
+	if !e.answers(n.Target, p.Leg) {
 		e.done(p, wire.NotOurQuestion)
 		return
 	}
@@ -90,7 +94,7 @@ func (e *Engine) learn(leg uint8, addr wire.Addr, mac wire.MAC) bool {
 
 // checkClash reports another host that says it has an address of ours.
 func (e *Engine) checkClash(leg uint8, addr wire.Addr, mac wire.MAC) {
-	if !e.answers(e.snap.owned[addr], leg) || mac == e.snap.legs[leg].MAC {
+	if !e.answers(addr, leg) || mac == e.snap.legs[leg].MAC {
 		return
 	}
 	e.counters.AddressClash++
@@ -146,7 +150,7 @@ func (e *Engine) askFrom(leg uint8, target wire.Addr) wire.Addr {
 		return fallback
 	}
 	for _, o := range e.snap.order {
-		if o.addr.Is4() == v4 && e.answers(o, leg) {
+		if o.addr.Is4() == v4 && e.answers(o.addr, leg) {
 			return o.addr
 		}
 	}

@@ -58,6 +58,7 @@ type Snapshot struct {
 
 	hosts    map[wire.Addr]bool // what this host's kernel holds
 	backends map[wire.Addr]bool
+	outer    []netip.Prefix    // sources of tunnels, where they are more than one address
 	plain    map[endpoint]bool // backends of mode NAT, whose own traffic naru routes on since the fence stops it
 
 	shared map[string]*shared
@@ -217,6 +218,9 @@ func (c *compiler) service(cfg *Service) error {
 		o.source = append(o.source, cfg.SourcePorts)
 		svc.locals = append(svc.locals, o.addr)
 	}
+	for _, p := range []netip.Prefix{cfg.L3DSR.Source4, cfg.L3DSR.Source6} {
+		c.outer(p)
+	}
 	state := c.share(cfg)
 	svc.scheduler = state.scheduler
 	for _, b := range cfg.Backends {
@@ -291,6 +295,30 @@ func (c *compiler) paths(svc *service, b *Backend) {
 		svc.pools = append(svc.pools, c.pool(poolKey{
 			local, addr, poolPort(svc, b), svc.SourcePorts, svc.PortRest, svc.Proto}))
 	}
+}
+
+// outer notes where the packets of tunnels come from: naru answers for it, unless the kernel does.
+func (c *compiler) outer(p netip.Prefix) {
+	switch {
+	case !p.IsValid():
+	case p.IsSingleIP():
+		c.s.own(p.Addr(), &owned{kernel: c.s.hosts[wire.AddrFrom(p.Addr())]})
+	default:
+		c.s.outer = append(c.s.outer, p.Masked())
+	}
+}
+
+// outerSource reports whether an address is one of those that tunnels spread their flows over.
+func (s *Snapshot) outerSource(a wire.Addr) bool {
+	if s.hosts[a] {
+		return false
+	}
+	for _, p := range s.outer {
+		if prefixContains(p, a) {
+			return true
+		}
+	}
+	return false
 }
 
 // plain notes a backend's endpoints of mode NAT.
