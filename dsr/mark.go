@@ -63,16 +63,3 @@ func addressesChanged(p *wire.Packet, t []byte, delta wire.Delta) {
 	}
 	binary.BigEndian.PutUint16(t[at:], sum)
 }
-
-// LowerTTL lowers the TTL or hop limit by one. It must not be 0.
-func LowerTTL(p *wire.Packet) {
-	ip := p.Bytes()[p.L3:]
-	if p.Version == 6 {
-		ip[7]--
-		return
-	}
-	be := binary.BigEndian
-	ttl := be.Uint16(ip[8:])
-	be.PutUint16(ip[8:], ttl-0x100)
-	be.PutUint16(ip[10:], wire.Delta(0).Add16(ttl, ttl-0x100).Apply(be.Uint16(ip[10:])))
-}

@@ -177,7 +177,7 @@ func TestLowerTTL(t *testing.T) {
 		for ttl := 255; ttl > 0; ttl-- {
 			f.TTL = uint8(ttl)
 			p := parse(t, f.Bytes(t))
-			dsr.LowerTTL(&p)
+			p.LowerTTL()
 			if err := wiretest.Wrong(p.Bytes()); err != nil || p.TTL() != uint8(ttl-1) {
 				t.Fatalf("TTL %d became %d: %v", ttl, p.TTL(), err)
 			}

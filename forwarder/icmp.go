@@ -138,7 +138,7 @@ func (e *Engine) carryError(p *wire.Packet, q *wire.Quote, c *conntrack.Conn, di
 		dsr.Mark(p, &path.Backend, pi.key.l3dsr.DSCP)
 		p.SealICMP() // the pseudo header of ICMPv6 has the address
 	case pi.key.mode == L3DSR:
-		nat.LowerTTL(p)
+		p.LowerTTL()
 		e.wrap(p, pi, hop)
 		return
 	case dir == conntrack.Reply:

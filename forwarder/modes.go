@@ -35,7 +35,7 @@ func (e *Engine) carry(p *wire.Packet, c *conntrack.Conn, dir conntrack.Dir, hop
 			e.send(p, hop)
 			return
 		}
-		nat.LowerTTL(p)
+		p.LowerTTL()
 		e.wrap(p, pi, hop)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"naru/internal/conntrack"
 	"naru/internal/neigh"
 	"naru/internal/wire"
-	"naru/nat"
 )
 
 // parse is the first half of the way: it looks at the frame alone. A packet that the table may know has a Hash then.
@@ -170,7 +169,7 @@ func (e *Engine) plain(p *wire.Packet) {
 		e.tooBig(p, mtu)
 		return
 	}
-	nat.LowerTTL(p)
+	p.LowerTTL()
 	e.counters.ForwardedPlain++
 	e.send(p, hop)
 }

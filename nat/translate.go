@@ -49,19 +49,6 @@ func Translate(p *wire.Packet, to *Tuple) {
 	binary.BigEndian.PutUint16(t[2:], to.DstPort)
 }
 
-// LowerTTL lowers the TTL or hop limit of a packet by one, as a router does, and changes nothing else.
-func LowerTTL(p *wire.Packet) {
-	ip := p.IP()
-	if p.Version == 6 {
-		ip[7]--
-		return
-	}
-	be := binary.BigEndian
-	ttl := be.Uint16(ip[8:])
-	be.PutUint16(ip[8:], ttl-0x100)
-	be.PutUint16(ip[10:], wire.Delta(0).Add16(ttl, ttl-0x100).Apply(be.Uint16(ip[10:])))
-}
-
 // rewriteIPv4 writes the addresses, lowers the TTL, and returns the change of the addresses.
 func rewriteIPv4(ip []byte, to *Tuple) wire.Delta {
 	be := binary.BigEndian

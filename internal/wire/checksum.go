@@ -96,3 +96,17 @@ func (d Delta) ApplyUDP(hc uint16) uint16 {
 // ApplyUnfinished returns the sum of the pseudo header after the change. An unfinished checksum field holds that sum,
 // not complemented; d is the change of the addresses only, since ports are not in the pseudo header.
 func (d Delta) ApplyUnfinished(sum uint16) uint16 { return Fold(uint64(d) + uint64(sum)) }
+
+// LowerTTL lowers the TTL or hop limit by one, as a router does, and keeps the header checksum as right as it was. The TTL
+// must not be 0.
+func (p *Packet) LowerTTL() {
+	ip := p.IP()
+	if p.Version == 6 {
+		ip[7]--
+		return
+	}
+	be := binary.BigEndian
+	ttl := be.Uint16(ip[8:])
+	be.PutUint16(ip[8:], ttl-0x100)
+	be.PutUint16(ip[10:], Delta(0).Add16(ttl, ttl-0x100).Apply(be.Uint16(ip[10:])))
+}
