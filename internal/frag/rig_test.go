@@ -83,7 +83,7 @@ func (s part) frame() []byte {
 
 // payload is the datagram that the parts are parts of.
 func (s part) payload(proto byte) []byte {
-	b := make([]byte, max(65536, s.to))
+	b := make([]byte, max(64, s.to))
 	for i := range b {
 		b[i] = byte(i)
 	}

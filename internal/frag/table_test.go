@@ -1,7 +1,9 @@
 package frag_test
 
 import (
+	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -13,92 +15,104 @@ func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
 // step is a fragment and what must become of it.
 type step struct {
-	from, to int
-	last     bool
-	want     outcome
+	part
 	wait     time.Duration // before
-	releases int           // held fragments that follow
+	want     outcome
+	releases int // held fragments that follow
 }
 
-const (
-	overlap   outcome = "fragment_overlap"
-	malformed outcome = "fragment_malformed"
-	flood     outcome = "fragment_flood"
-	tiny      outcome = "fragment_tiny"
-)
+// steps reads a story: "0-64+ passed, after 1s 64-70 held" are a first fragment of 64 bytes that passes and, a second
+// later, a last one that is held. "passed+2" is followed by two that were held; other outcomes are reasons without the
+// word fragment.
+func steps(t *testing.T, story string) (all []step) {
+	for text := range strings.SplitSeq(story, ", ") {
+		var s step
+		words := strings.Fields(text)
+		if words[0] == "after" {
+			s.wait, _ = time.ParseDuration(words[1])
+			words = words[2:]
+		}
+		span, more := strings.CutSuffix(words[0], "+")
+		s.last, s.id = !more, 9
+		if _, err := fmt.Sscanf(span, "%d-%d", &s.from, &s.to); err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		want, n, _ := strings.Cut(words[1], "+")
+		s.releases, _ = strconv.Atoi(n)
+		if s.want = outcome(want); s.want != passed && s.want != kept {
+			s.want = "fragment_" + s.want
+		}
+		all = append(all, s)
+	}
+	return all
+}
 
 func TestFragments(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		versions string // 4, 6
-		steps    []step
-		lost     int
+		story    string
+		lost     int // held fragments that the first one never came to
 	}{
-		{"in order", "46", []step{{0, 64, false, passed, 0, 0}, {64, 128, false, passed, 0, 0}, {128, 131, true, passed, 0, 0}}, 0},
-		{"the other way round", "46", []step{{128, 131, true, kept, 0, 0}, {64, 128, false, kept, 0, 0}, {0, 64, false, passed, 0, 2}}, 0},
-		{"the first in the middle", "46", []step{{64, 128, false, kept, 0, 0}, {0, 64, false, passed, 0, 1}, {128, 131, true, passed, 0, 0}}, 0},
-		{"the first never comes", "46", []step{{64, 128, false, kept, 0, 0}, {128, 131, true, kept, 0, 0}}, 2},
-		{"the first comes too late", "46", []step{{64, 128, false, kept, 0, 0}, {0, 64, false, passed, time.Second, 0}}, 1},
-		{"the first comes just in time", "46", []step{{64, 128, false, kept, 0, 0}, {0, 64, false, passed, time.Second - 1, 1}}, 0},
-		{"a later one comes late", "46", []step{{0, 64, false, passed, 0, 0}, {64, 70, true, passed, 15*time.Second - 1, 0}}, 0},
-		{"a later one comes too late", "46", []step{{0, 64, false, passed, 0, 0}, {64, 70, true, kept, 15 * time.Second, 0}}, 1},
+		{"in order", "46", "0-64+ passed, 64-128+ passed, 128-131 passed", 0},
+		{"the other way round", "46", "128-131 held, 64-128+ held, 0-64+ passed+2", 0},
+		{"the first in the middle", "46", "64-128+ held, 0-64+ passed+1, 128-131 passed", 0},
+		{"the first never comes", "46", "64-128+ held, 128-131 held", 2},
+		{"the first comes too late", "46", "64-128+ held, after 1s 0-64+ passed", 1},
+		{"the first comes just in time", "46", "64-128+ held, after 999ms 0-64+ passed+1", 0},
+		{"a later one comes late", "46", "0-64+ passed, after 14999ms 64-70 passed", 0},
+		{"a later one comes too late", "46", "0-64+ passed, after 15s 64-70 held", 1},
 
-		{"the first twice", "46", []step{{0, 64, false, passed, 0, 0}, {0, 64, false, overlap, 0, 0}, {64, 70, true, passed, 0, 0}}, 0},
-		{"a later one twice", "46", []step{{0, 64, false, passed, 0, 0}, {64, 128, false, passed, 0, 0},
-			{64, 128, false, overlap, 0, 0}, {128, 136, true, passed, 0, 0}}, 0},
-		{"the last one twice", "46", []step{{0, 64, false, passed, 0, 0}, {128, 131, true, passed, 0, 0},
-			{128, 131, true, overlap, 0, 0}, {64, 128, false, passed, 0, 0}}, 0},
-		{"a held one twice", "46", []step{{64, 128, false, kept, 0, 0}, {64, 128, false, overlap, 0, 0}, {0, 64, false, passed, 0, 1}}, 0},
-		{"all of it again", "46", []step{{0, 64, false, passed, 0, 0}, {64, 70, true, passed, 0, 0},
-			{0, 64, false, passed, 0, 0}, {64, 70, true, passed, 0, 0}}, 0},
-		{"the last one again when all has come", "46", []step{{0, 64, false, passed, 0, 0}, {64, 70, true, passed, 0, 0},
-			{64, 70, true, kept, 0, 0}}, 1},
+		{"the first twice", "46", "0-64+ passed, 0-64+ overlap, 64-70 passed", 0},
+		{"a later one twice", "46", "0-64+ passed, 64-128+ passed, 64-128+ overlap, 128-136 passed", 0},
+		{"the last one twice", "46", "0-64+ passed, 128-131 passed, 128-131 overlap, 64-128+ passed", 0},
+		{"a held one twice", "46", "64-128+ held, 64-128+ overlap, 0-64+ passed+1", 0},
+		{"all of it again", "46", "0-64+ passed, 64-70 passed, 0-64+ passed, 64-70 passed", 0},
+		{"the last one again when all has come", "46", "0-64+ passed, 64-70 passed, 64-70 held", 1},
 
-		{"a part of one that came", "4", []step{{0, 64, false, passed, 0, 0}, {8, 16, false, overlap, 0, 0}, {64, 70, true, passed, 0, 0}}, 0},
-		{"one that covers another", "4", []step{{0, 64, false, passed, 0, 0}, {128, 136, false, passed, 0, 0},
-			{64, 192, false, overlap, 0, 0}, {64, 128, false, passed, 0, 0}}, 0},
-		{"one of two that came", "4", []step{{0, 64, false, passed, 0, 0}, {64, 72, false, passed, 0, 0},
-			{72, 80, false, passed, 0, 0}, {64, 80, false, overlap, 0, 0}}, 0},
-		{"the beginning of one that came", "4", []step{{0, 64, false, passed, 0, 0}, {0, 32, false, overlap, 0, 0}}, 0},
-		{"over the flags of TCP (RFC 1858)", "4", []step{{0, 24, false, passed, 0, 0}, {8, 32, false, overlap, 0, 0}}, 0},
-		{"over the flags of TCP, ahead (RFC 3128)", "4", []step{{8, 32, false, kept, 0, 0}, {0, 24, false, overlap, 0, 0}}, 1},
-		{"an overlap ends a datagram (RFC 5722)", "6", []step{{0, 64, false, passed, 0, 0}, {56, 72, false, overlap, 0, 0},
-			{64, 128, false, overlap, 0, 0}, {128, 131, true, overlap, 2 * time.Second, 0}, {0, 64, false, overlap, 2 * time.Second, 0}}, 0},
-		{"an overlap of held ones ends a datagram", "6", []step{{64, 128, false, kept, 0, 0}, {72, 80, false, overlap, 0, 0},
-			{0, 64, false, overlap, 0, 0}, {0, 64, false, overlap, 2 * time.Second, 0}}, 1},
-		{"a last one over one that came ends a datagram", "6", []step{{0, 64, false, passed, 0, 0}, {64, 72, false, passed, 0, 0},
-			{64, 70, true, overlap, 0, 0}, {72, 80, true, overlap, 0, 0}}, 0},
+		{"a part of one that came", "4", "0-64+ passed, 8-16+ overlap, 64-70 passed", 0},
+		{"one that covers another", "4", "0-64+ passed, 128-136+ passed, 64-192+ overlap, 64-128+ passed", 0},
+		{"one of two that came", "4", "0-64+ passed, 64-72+ passed, 72-80+ passed, 64-80+ overlap", 0},
+		{"the beginning of one that came", "4", "0-64+ passed, 0-32+ overlap", 0},
+		{"over the flags of TCP (RFC 1858)", "4", "0-24+ passed, 8-32+ overlap", 0},
+		{"over the flags of TCP, ahead (RFC 3128)", "4", "8-32+ held, 0-24+ overlap", 1},
+		{"an overlap ends a datagram (RFC 5722)", "6",
+			"0-64+ passed, 56-72+ overlap, 64-128+ overlap, after 2s 128-131 overlap, after 2s 0-64+ overlap", 0},
+		{"an overlap of held ones ends a datagram", "6",
+			"64-128+ held, 72-80+ overlap, 0-64+ overlap, after 2s 0-64+ overlap", 1},
+		{"a last one over one that came ends a datagram", "6",
+			"0-64+ passed, 64-72+ passed, 64-70 overlap, 72-80 overlap", 0},
 
-		{"no multiple of 8, though more follow", "46", []step{{0, 63, false, malformed, 0, 0}, {64, 127, false, malformed, 0, 0}}, 0},
-		{"nothing in it", "46", []step{{64, 64, false, malformed, 0, 0}, {64, 64, true, malformed, 0, 0}}, 0},
-		{"behind the last one", "46", []step{{0, 64, false, passed, 0, 0}, {128, 131, true, passed, 0, 0},
-			{136, 144, false, malformed, 0, 0}, {128, 136, false, malformed, 0, 0}, {64, 128, false, passed, 0, 0}}, 0},
-		{"a last one before one that came", "46", []step{{0, 64, false, passed, 0, 0}, {128, 192, false, passed, 0, 0},
-			{64, 70, true, malformed, 0, 0}, {64, 128, false, passed, 0, 0}}, 0},
-		{"two last ones", "46", []step{{0, 64, false, passed, 0, 0}, {128, 131, true, passed, 0, 0}, {64, 67, true, malformed, 0, 0},
-			{128, 132, true, malformed, 0, 0}}, 0},
-		{"up to 65535 bytes", "4", []step{{0, 64, false, passed, 0, 0}, {65504, 65515, true, passed, 0, 0}}, 0},
-		{"beyond 65535 bytes", "4", []step{{0, 64, false, passed, 0, 0}, {65504, 65516, true, malformed, 0, 0}}, 0},
-		{"up to 65535 bytes of payload", "6", []step{{0, 64, false, passed, 0, 0}, {65528, 65535, true, passed, 0, 0}}, 0},
-		{"beyond 65535 bytes of payload", "6", []step{{0, 64, false, passed, 0, 0}, {65528, 65536, true, malformed, 0, 0}}, 0},
-		{"without ports", "46", []step{{0, 0, false, tiny, 0, 0}, {64, 70, true, kept, 0, 0}}, 1},
+		{"no multiple of 8, though more follow", "46", "0-63+ malformed, 64-127+ malformed", 0},
+		{"nothing in it", "46", "64-64+ malformed, 64-64 malformed", 0},
+		{"behind the last one", "46",
+			"0-64+ passed, 128-131 passed, 136-144+ malformed, 128-136+ malformed, 64-128+ passed", 0},
+		{"a last one before one that came", "46",
+			"0-64+ passed, 128-192+ passed, 64-70 malformed, 64-128+ passed", 0},
+		{"two last ones", "46", "0-64+ passed, 128-131 passed, 64-67 malformed, 128-132 malformed", 0},
+		{"up to 65535 bytes", "4", "0-64+ passed, 65504-65515 passed", 0},
+		{"beyond 65535 bytes", "4", "0-64+ passed, 65504-65516 malformed", 0},
+		{"up to 65535 bytes of payload", "6", "0-64+ passed, 65528-65535 passed", 0},
+		{"beyond 65535 bytes of payload", "6", "0-64+ passed, 65528-65536 malformed", 0},
+		{"without ports", "46", "0-0+ tiny, 64-70 held", 1},
 
-		{"the same identification anew", "4", []step{{0, 64, false, passed, 0, 0}, {0, 64, false, passed, time.Second + 1, 0},
-			{64, 70, true, passed, 0, 0}}, 0},
-		{"the same identification anew, another end", "4", []step{{0, 64, false, passed, 0, 0}, {128, 131, true, passed, 0, 0},
-			{192, 200, false, kept, time.Second + 1, 0}, {0, 64, false, passed, 0, 1}}, 0},
-		{"the same identification too soon", "46", []step{{0, 64, false, passed, 0, 0}, {0, 64, false, overlap, time.Second, 0}}, 0},
-		{"identifications of 32 bits do not come again", "6", []step{{0, 64, false, passed, 0, 0},
-			{0, 64, false, overlap, 14 * time.Second, 0}, {0, 64, false, passed, 2 * time.Second, 0}}, 0},
+		{"the same identification anew", "4", "0-64+ passed, after 1001ms 0-64+ passed, 64-70 passed", 0},
+		{"the same identification anew, another end", "4",
+			"0-64+ passed, 128-131 passed, after 1001ms 192-200+ held, 0-64+ passed+1", 0},
+		{"the same identification too soon", "46", "0-64+ passed, after 1s 0-64+ overlap", 0},
+		{"identifications of 32 bits do not come again", "6",
+			"0-64+ passed, after 14s 0-64+ overlap, after 2s 0-64+ passed", 0},
 	} {
 		for _, version := range tt.versions {
 			t.Run(tt.name+"/"+string(version), func(t *testing.T) {
 				r := newRig(t, 16, 16)
-				for i, s := range tt.steps {
+				for i, s := range steps(t, tt.story) {
 					r.after(s.wait)
-					got := r.put(part{id: 9, from: s.from, to: s.to, last: s.last, six: version == '6'})
+					s.six = version == '6'
+					got := r.put(s.part)
 					if got != s.want || got == passed && len(r.passed) != 1+s.releases {
-						t.Fatalf("step %d: %s with %d packets, want %s and %d held ones", i, got, len(r.passed), s.want, s.releases)
+						t.Fatalf("step %d: %s with %d packets, want %s and %d that were held", i, got, len(r.passed), s.want,
+							s.releases)
 					}
 					for k, p := range r.passed {
 						if p.Flow.SrcPort != 1000 || p.Flow.DstPort != 80 {

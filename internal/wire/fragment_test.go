@@ -130,7 +130,8 @@ func TestHeadersOfFragments(t *testing.T) {
 
 // FuzzFragmentHeader: whatever the bytes, the headers of a fragment are read inside the packet.
 func FuzzFragmentHeader(f *testing.F) {
-	for _, p := range []wire.Packet{fragment4(f, 17, 7, 0x2000, make([]byte, 8)), fragment6(0, hopByHop, laterOfTCP, tcpHeader)} {
+	four, six := fragment4(f, wire.ProtoUDP, 7, 0x2000, make([]byte, 8)), fragment6(0, hopByHop, laterOfTCP, tcpHeader)
+	for _, p := range []wire.Packet{four, six} {
 		f.Add(p.Bytes())
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
