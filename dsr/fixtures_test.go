@@ -42,7 +42,7 @@ func likePeer(t *testing.T, in, want []byte, lower bool) []byte {
 	}
 	p := parse(t, in)
 	if lower {
-		dsr.LowerTTL(&p)
+		p.LowerTTL()
 	}
 	if !tun.Wrap(&p.Frame, p.L3, 0, 0) {
 		t.Fatal("it is not wrapped")

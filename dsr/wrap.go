@@ -8,8 +8,8 @@ import (
 
 // Wrap puts the tunnel's headers in front of the IP packet at l3, into the frame's headroom. The Ethernet header and the
 // VLAN tags between it and l3 move in front of them and get the outer EtherType; what follows the packet is cut off. The
-// packet itself stays as it is: its TTL or hop limit is lowered before (wire.Packet.LowerTTL), if at all. flow spreads the outer
-// packets of different flows; id is the identification of an outer IPv4 header without DF.
+// packet itself stays as it is: its TTL or hop limit is lowered before (wire.Packet.LowerTTL), if at all. flow spreads the
+// outer packets of different flows; id is the identification of an outer IPv4 header without DF.
 //
 // It is false, and the frame as it was, when the packet is not finished, is no IP packet, would become too long (64 KiB),
 // or finds too little headroom.

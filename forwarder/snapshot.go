@@ -162,7 +162,8 @@ func Compile(cfg Config, workers int, seed Seed, prev *Snapshot) (*Snapshot, err
 	}
 	s := &Snapshot{
 		legs: slices.Clone(cfg.Legs), owned: map[wire.Addr]*owned{}, routes: compileRoutes(cfg.Routes),
-		neighbors: slices.Clone(cfg.Neighbors), hosts: map[wire.Addr]bool{}, plain: map[endpoint]bool{}, backends: map[wire.Addr]bool{}, shared: map[string]*shared{}, pools: map[poolKey][]*nat.Pool{},
+		neighbors: slices.Clone(cfg.Neighbors), hosts: map[wire.Addr]bool{}, plain: map[endpoint]bool{},
+		backends: map[wire.Addr]bool{}, shared: map[string]*shared{}, pools: map[poolKey][]*nat.Pool{},
 	}
 	for _, a := range cfg.HostAddrs {
 		s.hosts[wire.AddrFrom(a)] = true

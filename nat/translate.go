@@ -12,8 +12,8 @@ type Tuple struct {
 	SrcPort, DstPort uint16
 }
 
-// Translate rewrites both ends of a TCP or UDP packet, or of a fragment of one as far as it has them, lowers its TTL or hop limit by one and keeps its checksums
-// as right as they were. The packet's Flow still tells what came in.
+// Translate rewrites both ends of a TCP or UDP packet, or of a fragment of one as far as it has them, lowers its TTL or hop
+// limit by one and keeps its checksums as right as they were. The packet's Flow still tells what came in.
 func Translate(p *wire.Packet, to *Tuple) {
 	d := p.Bytes()
 	ip, t := d[p.L3:], d[p.L4:]

@@ -15,10 +15,11 @@ import (
 
 // Limits of form. Tables of tests may be long. Lines aim at 120 columns; a word that hangs over is not worth a new one.
 const (
-	maxColumns   = 125
-	maxFileLines = 500
-	maxFuncLines = 60
-	maxTestLines = 100
+	maxColumns     = 125
+	maxTestColumns = 160 // rows of test tables
+	maxFileLines   = 500
+	maxFuncLines   = 60
+	maxTestLines   = 100
 )
 
 // topLevel is all that the top of the repository may hold, besides what begins with a dot and what is built.
@@ -116,8 +117,12 @@ func TestLinesFitTheScreen(t *testing.T) {
 			}
 			// Rows of a table, output that is shown, and long texts cannot be broken.
 			whole := filepath.Ext(path) == ".md" && (strings.HasPrefix(line, "|") || code) || longText.MatchString(line)
-			if n := utf8.RuneCountInString(line); n > maxColumns && !whole {
-				t.Errorf("%s:%d has %d columns; at most %d", path, i+1, n, maxColumns)
+			limit := maxColumns
+			if strings.HasSuffix(path, "_test.go") {
+				limit = maxTestColumns
+			}
+			if n := utf8.RuneCountInString(line); n > limit && !whole {
+				t.Errorf("%s:%d has %d columns; at most %d", path, i+1, n, limit)
 			}
 		}
 	})
