@@ -74,6 +74,9 @@ func printFence(w io.Writer, s kernel.FenceState) error {
 		fmt.Fprintf(tw, "INTERFACES\t%s\n", dashIfEmpty(strings.Join(s.Interfaces, " ")))
 		fmt.Fprintf(tw, "VIPS\t%s\n", addressList(s.VIPs))
 		fmt.Fprintf(tw, "POOL\t%s\n", addressList(s.Pool))
+		for _, p := range s.Outer {
+			fmt.Fprintf(tw, "OUTER\t%s\n", p)
+		}
 		for _, p := range s.Ports {
 			fmt.Fprintf(tw, "PORTS\t%s on %s\n", p.What, addressList(p.Addrs))
 		}

@@ -22,6 +22,12 @@ var (
 	midstreams = map[string]forwarder.Midstream{
 		"reject": forwarder.MidstreamReject, "drop": forwarder.MidstreamDrop, "pickup": forwarder.MidstreamPickup,
 	}
+	echoes = map[string]forwarder.Echo{
+		"answer": forwarder.EchoAnswer, "pass": forwarder.EchoPass, "drop": forwarder.EchoDrop,
+	}
+	encaps = map[string]forwarder.Encap{
+		"dscp": forwarder.EncapDSCP, "ipip": forwarder.EncapIPIP, "gue": forwarder.EncapGUE,
+	}
 	protocols = map[string]uint8{"tcp": wire.ProtoTCP, "udp": wire.ProtoUDP}
 )
 
@@ -36,10 +42,11 @@ func compile(cfg *config.Config, host *kernel.State) (forwarder.Config, error) {
 		Legs:      legs,
 		Routes:    compileRoutes(host, byIndex),
 		Neighbors: compileNeighbors(cfg, host, byIndex),
+		HostAddrs: hostAddrs(host),
 	}
 	for _, v := range cfg.VIPs {
 		out.VIPs = append(out.VIPs, forwarder.VIP{
-			Addr: v.Address, Shared: v.Owner == "shared", Reject: rejects[v.Reject],
+			Addr: v.Address, Shared: v.Owner == "shared", Reject: rejects[v.Reject], Echo: echoes[v.Echo],
 		})
 	}
 	for i := range cfg.Services {
@@ -136,6 +143,9 @@ func compileService(s *config.Service, host *kernel.State) forwarder.Service {
 		Reject:         rejects[s.Reject],
 		Midstream:      midstreams[s.Midstream],
 	}
+	if s.Mode == "l3dsr" {
+		out.L3DSR = compileL3DSR(&s.L3DSR)
+	}
 	for _, p := range s.Ports {
 		out.Ports = append(out.Ports, forwarder.PortRange(p))
 	}
@@ -145,8 +155,31 @@ func compileService(s *config.Service, host *kernel.State) forwarder.Service {
 	}
 	for _, b := range s.Backends {
 		out.Backends = append(out.Backends, forwarder.Backend{
-			Name: b.Name, Addr: b.Address, Port: b.Port, Weight: uint32(b.Weight),
+			Name: b.Name, Addr: b.Address, Port: b.Port, Weight: uint32(b.Weight), MTU: b.MTU,
 		})
 	}
 	return out
+}
+
+// compileL3DSR leaves a source out that is not configured: the engine takes the address of the leg.
+func compileL3DSR(o *config.L3DSR) forwarder.L3DSROptions {
+	out := forwarder.L3DSROptions{Encap: encaps[o.Encap], DSCP: uint8(o.DSCP), Port: o.Port, Variant: uint8(o.Variant)}
+	for _, p := range o.Source {
+		if p.Addr().Is4() {
+			out.Source4 = p
+		} else {
+			out.Source6 = p
+		}
+	}
+	return out
+}
+
+// hostAddrs returns all addresses that the kernel holds, each once.
+func hostAddrs(host *kernel.State) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range host.Addrs {
+		out = append(out, a.Prefix.Addr())
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
 }

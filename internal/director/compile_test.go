@@ -95,6 +95,8 @@ func TestCompilePutsConfigurationAndHostIntoTheEnginesWords(t *testing.T) {
 			{Leg: 1, Addr: server, MAC: mac2, Static: true},
 			{Leg: 0, Addr: netip.MustParseAddr("200.100.50.9"), MAC: mac2, Static: true},
 		},
+		HostAddrs: []netip.Addr{held4, netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("192.168.0.2"),
+			netip.MustParseAddr("200.100.50.2"), netip.MustParseAddr("2001:db8:10::fe")},
 		Services: []forwarder.Service{
 			{Name: "web", VIP: vip4, Proto: 6, Ports: []forwarder.PortRange{{Lo: 80, Hi: 80}}, Scheduler: sched.LC,
 				Locals:      []forwarder.Local{{Addr: held4, Kernel: true}, {Addr: free4}},
@@ -166,7 +168,7 @@ func TestTheFenceHasWhatIsOursAndNothingElse(t *testing.T) {
 	cfg.Services = append(cfg.Services, config.Service{Name: "ssh", VIP: shared, Protocol: "tcp",
 		Ports: []config.Ports{{Lo: 22, Hi: 22}, {Lo: 100, Hi: 110}},
 		NAT:   config.NAT{SourcePool: []netip.Addr{free4}, SourcePorts: config.Ports{Lo: 2000, Hi: 3000}}})
-	var l locals
+	var l claims
 	l.add(cfg)
 	got := fenceSpec(cfg, testHost(), &l)
 	want := kernel.FenceSpec{
@@ -183,7 +185,7 @@ func TestTheFenceHasWhatIsOursAndNothingElse(t *testing.T) {
 
 func TestTheFenceKeepsLocalPortsOfAnEarlierConfiguration(t *testing.T) {
 	cfg := testConfig()
-	var l locals
+	var l claims
 	l.add(cfg)
 	cfg.Services[0].NAT.SourcePool = []netip.Addr{free4}
 	l.add(cfg)

@@ -45,7 +45,7 @@ type Director struct {
 	// What follows belongs to whoever holds mu: New, the loop of Run, Reload.
 	mu       sync.Mutex
 	cfg      *config.Config
-	locals   locals
+	claims   claims
 	spec     kernel.FenceSpec
 	compiled forwarder.Config
 	snapshot *forwarder.Snapshot
@@ -79,8 +79,8 @@ func (d *Director) build() (err error) {
 	if err := d.checkHost(d.cfg, host); err != nil {
 		return err
 	}
-	d.locals.add(d.cfg)
-	d.spec = fenceSpec(d.cfg, host, &d.locals)
+	d.claims.add(d.cfg)
+	d.spec = fenceSpec(d.cfg, host, &d.claims)
 	if err := d.raiseFence(); err != nil {
 		return err
 	}
@@ -229,8 +229,8 @@ func (d *Director) apply(cfg *config.Config, host *kernel.State) error {
 			return err
 		}
 	}
-	d.locals.add(cfg)
-	if err := d.updateFence(fenceSpec(cfg, host, &d.locals)); err != nil {
+	d.claims.add(cfg)
+	if err := d.updateFence(fenceSpec(cfg, host, &d.claims)); err != nil {
 		return err
 	}
 	d.cfg = cfg

@@ -46,6 +46,8 @@ func CheckHost(cfg *config.Config, host *kernel.State, ephemeral PortRange) []Ho
 	for i := range cfg.Services {
 		c.locals(i)
 		c.backends(i)
+		c.segment(i)
+		c.outer(i)
 	}
 	return c.found
 }
@@ -60,6 +62,10 @@ type hostCheck struct {
 
 func (c *hostCheck) problem(path, message, fix string) {
 	c.found = append(c.found, HostProblem{Path: path, Message: message, Fix: fix})
+}
+
+func (c *hostCheck) warn(path, message, fix string) {
+	c.found = append(c.found, HostProblem{Path: path, Message: message, Fix: fix, Warning: true})
 }
 
 func (c *hostCheck) interfaces() {
@@ -116,9 +122,8 @@ func (c *hostCheck) locals(i int) {
 				overlapFix(ports, eph, a))
 		case !held && !c.onLink(a) && !slices.Contains(c.strange, a):
 			c.strange = append(c.strange, a)
-			c.found = append(c.found, HostProblem{Path: path, Warning: true,
-				Message: fmt.Sprintf("%s is in the subnet of no interface, and this host does not hold it", a),
-				Fix:     "replies reach naru only if the backends' routers send it here"})
+			c.warn(path, fmt.Sprintf("%s is in the subnet of no interface, and this host does not hold it", a),
+				"replies reach naru only if the backends' routers send it here")
 		}
 	}
 }

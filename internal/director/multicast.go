@@ -2,6 +2,7 @@ package director
 
 import (
 	"fmt"
+	"slices"
 
 	"naru/forwarder"
 	"naru/internal/link"
@@ -12,7 +13,8 @@ import (
 var allNodes = [6]byte{0x33, 0x33, 0, 0, 0, 1}
 
 // groups returns the multicast MAC addresses that each leg must hear: NICs and macvlan interfaces filter the questions
-// about addresses that the kernel does not hold.
+// about addresses that the kernel does not hold. Of a prefix of outer
+// sources there are too many: it is routed here and nobody asks.
 func groups(cfg *forwarder.Config) []map[[6]byte]bool {
 	out := make([]map[[6]byte]bool, len(cfg.Legs))
 	for i, leg := range cfg.Legs {
@@ -28,7 +30,11 @@ func groups(cfg *forwarder.Config) []map[[6]byte]bool {
 					out[i][link.SolicitedNode(l.Addr)] = true
 				}
 			}
-			if s.VIP.Is6() {
+			if source := s.L3DSR.Source6; leg.Backend && source.IsValid() && source.IsSingleIP() &&
+				!slices.Contains(cfg.HostAddrs, source.Addr()) {
+				out[i][link.SolicitedNode(source.Addr())] = true
+			}
+			if s.VIP.Is6() || slices.ContainsFunc(s.Backends, func(b forwarder.Backend) bool { return b.Addr.Is6() }) {
 				out[i][allNodes] = true
 			}
 		}

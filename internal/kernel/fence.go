@@ -16,9 +16,10 @@ import (
 
 // Names in the ruleset, as `nft list ruleset` shows them.
 const (
-	tableName  = "naru"
-	sharedName = "fence" // the chain with the rules; one base chain an interface jumps to it
-	legPrefix  = "leg-"  // + interface name: a base chain
+	tableName   = "naru"
+	sharedName  = "fence"   // the chain with the rules; one base chain an interface jumps to it
+	repliesName = "replies" // the chain with the rules for ReplyInterfaces only
+	legPrefix   = "leg-"    // + interface name: a base chain
 
 	// fencePriority comes before every priority that nft(8) has a name for.
 	fencePriority = -500
@@ -34,7 +35,19 @@ type FenceSpec struct {
 	Pool       []netip.Addr // local addresses that the kernel does not hold: naru's as a whole too
 	Services   []FencePorts // ports of addresses that naru shares with the kernel
 	LocalPorts []FencePorts // naru's local ports on addresses that the kernel holds
+
+	// Outer are prefixes from which naru sends tunnelled packets, so that what comes to them is naru's.
+	Outer []netip.Prefix
+
+	// Replies are ports of backends that answer through naru to the clients themselves: what comes from them by one of
+	// ReplyInterfaces is naru's to forward, unless it is for this host. Host are the addresses that tell: all that the
+	// kernel holds. Frames to a multicast or broadcast MAC address, which the kernel does not forward, are left to it.
+	Replies         []FencePorts
+	ReplyInterfaces []string
+	Host            []netip.Addr
 }
+
+func (s *FenceSpec) hasReplies() bool { return len(s.Replies) > 0 && len(s.ReplyInterfaces) > 0 }
 
 // FencePorts are ports of one address, both ends included.
 type FencePorts struct {
@@ -220,7 +233,7 @@ func stands(spec FenceSpec) (bool, error) {
 			return false, nil
 		}
 	}
-	return slices.Contains(names, sharedName), nil
+	return slices.Contains(names, sharedName) && (!spec.hasReplies() || slices.Contains(names, repliesName)), nil
 }
 
 // existing leaves out the interfaces that the kernel does not have (now): a chain cannot hang on them.

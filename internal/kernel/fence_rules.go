@@ -5,8 +5,10 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -20,9 +22,14 @@ const (
 	counterPool    = "pool"        // to a local address that the kernel does not hold
 	counterService = "service"     // to a service's port of a shared VIP
 	counterLocal   = "local_ports" // to our local ports on an address that the kernel holds
+	counterOuter   = "outer"       // to the prefix that tunnelled packets come from
+	counterReplies = "replies"     // from a backend that answers through naru
 )
 
-var counterNames = []string{counterVIP, counterPool, counterService, counterLocal}
+var counterNames = []string{counterVIP, counterPool, counterService, counterLocal, counterOuter, counterReplies}
+
+// hostName begins the names of the sets with this host's addresses.
+const hostName = "host"
 
 // Our own choices.
 const (
@@ -35,14 +42,15 @@ type family struct {
 	suffix    string
 	etherType uint16
 	keyType   nftables.SetDatatype
-	dstOffset uint32 // of the destination address in the header
-	dstLen    uint32
+	srcOffset uint32 // of the source address in the header
+	dstOffset uint32 // of the destination address
+	addrLen   uint32
 	is        func(netip.Addr) bool
 }
 
 var families = [2]family{
-	{"4", unix.ETH_P_IP, nftables.TypeIPAddr, 16, 4, netip.Addr.Is4},
-	{"6", unix.ETH_P_IPV6, nftables.TypeIP6Addr, 24, 16, netip.Addr.Is6},
+	{"4", unix.ETH_P_IP, nftables.TypeIPAddr, 12, 16, 4, netip.Addr.Is4},
+	{"6", unix.ETH_P_IPV6, nftables.TypeIP6Addr, 8, 24, 16, netip.Addr.Is6},
 }
 
 // transaction collects the messages that turn the table in the kernel into the spec.
@@ -73,21 +81,33 @@ func transact(spec FenceSpec, anew bool) error {
 	for _, name := range counterNames {
 		tx.c.AddObj(&nftables.NamedObj{Table: tx.t, Name: name, Type: nftables.ObjTypeCounter, Obj: &expr.Counter{}})
 	}
-	tx.chain = tx.c.AddChain(&nftables.Chain{Name: sharedName, Table: tx.t})
-	if !tx.fresh {
-		tx.c.FlushChain(tx.chain)
-	}
+	tx.begin(sharedName)
 	for _, f := range families {
 		tx.wholeAddresses(f, counterVIP, spec.VIPs)
 		tx.wholeAddresses(f, counterPool, spec.Pool)
 		tx.ports(f, counterService, "service", spec.Services)
 		tx.ports(f, counterLocal, "local ports", spec.LocalPorts)
+		tx.prefixes(f, spec.Outer)
 	}
-	tx.baseChains(existing(spec.Interfaces))
+	if spec.hasReplies() {
+		tx.begin(repliesName)
+		for _, f := range families {
+			tx.replies(f, &spec)
+		}
+	}
+	tx.baseChains(&spec)
 	if tx.err != nil {
 		return tx.err
 	}
 	return tx.c.Flush()
+}
+
+// begin makes the chain that rules are added to from now on.
+func (tx *transaction) begin(name string) {
+	tx.chain = tx.c.AddChain(&nftables.Chain{Name: name, Table: tx.t})
+	if !tx.fresh {
+		tx.c.FlushChain(tx.chain)
+	}
 }
 
 // bigBuffers makes room for a transaction, which is one message, and for its echo. A limit below it is the kernel's to
@@ -105,7 +125,7 @@ func bigBuffers[C interface {
 func (tx *transaction) wholeAddresses(f family, counter string, addrs []netip.Addr) {
 	set := &nftables.Set{Table: tx.t, Name: counter + f.suffix, KeyType: f.keyType}
 	tx.syncSet(set, keys(f, addrs))
-	tx.rule(f, "", counter, append(f.loadDestination(), &expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID}))
+	tx.rule(f, "", counter, append(f.loadAddr(f.dstOffset), &expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID}))
 }
 
 // syncSet changes only what differs, so that an address that stays is found at every moment.
@@ -138,18 +158,61 @@ type portGroup struct {
 // ports drops what is to ports of addresses. Fragments behind the first carry no port and go to the kernel.
 func (tx *transaction) ports(f family, counter, what string, ports []FencePorts) {
 	for _, g := range group(f, ports) {
-		set := &nftables.Set{Table: tx.t, Anonymous: true, Constant: true, KeyType: f.keyType}
-		tx.keep(tx.c.AddSet(set, elements(keys(f, g.addrs))))
-		exprs := append(f.loadDestination(),
-			&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID},
-			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{g.proto}},
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2})
-		tx.rule(f, comment(what, g), counter, append(exprs, portMatch(g.lo, g.hi)...))
+		tx.rule(f, comment(what, g), counter, tx.portMatch(f, f.dstOffset, dstPort, g))
 	}
 }
 
-func portMatch(lo, hi uint16) []expr.Any {
+// Offsets of the ports in the headers of TCP and UDP.
+const (
+	srcPort = 0
+	dstPort = 2
+)
+
+// portMatch matches addresses and ports of a group, both of the source or both of the destination.
+func (tx *transaction) portMatch(f family, addrOffset, portOffset uint32, g portGroup) []expr.Any {
+	exprs := append(f.loadAddr(addrOffset),
+		tx.oneOf(f.keyType, keys(f, g.addrs)),
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{g.proto}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: portOffset, Len: 2})
+	return append(exprs, inRange(g.lo, g.hi)...)
+}
+
+// oneOf matches what is loaded against a set without a name.
+func (tx *transaction) oneOf(keyType nftables.SetDatatype, keys [][]byte) expr.Any {
+	set := &nftables.Set{Table: tx.t, Anonymous: true, Constant: true, KeyType: keyType}
+	tx.keep(tx.c.AddSet(set, elements(keys)))
+	return &expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID}
+}
+
+// prefixes drops what is to a prefix.
+func (tx *transaction) prefixes(f family, list []netip.Prefix) {
+	for _, p := range list {
+		if !f.is(p.Addr()) {
+			continue
+		}
+		tx.rule(f, "", counterOuter, append(f.loadAddr(f.dstOffset),
+			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: f.addrLen,
+				Mask: net.CIDRMask(p.Bits(), 8*int(f.addrLen)), Xor: make([]byte, f.addrLen)},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: p.Masked().Addr().AsSlice()}))
+	}
+}
+
+// replies drops what backends send from their service's ports, but to this host.
+func (tx *transaction) replies(f family, spec *FenceSpec) {
+	host := &nftables.Set{Table: tx.t, Name: hostName + f.suffix, KeyType: f.keyType}
+	tx.syncSet(host, keys(f, spec.Host))
+	for _, g := range group(f, spec.Replies) {
+		exprs := append(tx.portMatch(f, f.srcOffset, srcPort, g),
+			&expr.Meta{Key: expr.MetaKeyPKTTYPE, Register: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.PACKET_HOST}})
+		exprs = append(exprs, f.loadAddr(f.dstOffset)...)
+		tx.rule(f, comment("replies", g), counterReplies,
+			append(exprs, &expr.Lookup{SourceRegister: 1, SetName: host.Name, SetID: host.ID, Invert: true}))
+	}
+}
+
+func inRange(lo, hi uint16) []expr.Any {
 	if lo == hi {
 		return []expr.Any{&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: be16(lo)}}
 	}
@@ -175,10 +238,10 @@ func (tx *transaction) rule(f family, comment, counter string, match []expr.Any)
 	tx.c.AddRule(r)
 }
 
-// baseChains hangs the shared chain on the interfaces and takes it from all others. The hook of a chain that is there
-// is not read back: its name says the interface.
-func (tx *transaction) baseChains(ifnames []string) {
-	var old []string
+// baseChains hangs the chains with the rules on the interfaces and takes them from all others. The hook of a chain that
+// is there is not read back: its name says the interface.
+func (tx *transaction) baseChains(spec *FenceSpec) {
+	ifnames, old := existing(spec.Interfaces), []string(nil)
 	if !tx.fresh {
 		old, tx.err = chains(tx.c)
 	}
@@ -191,14 +254,25 @@ func (tx *transaction) baseChains(ifnames []string) {
 		if slices.Contains(old, base.Name) {
 			tx.c.FlushChain(base)
 		}
-		tx.c.AddRule(&nftables.Rule{Table: tx.t, Chain: base,
-			Exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: sharedName}}})
+		tx.jump(base, sharedName)
+		if spec.hasReplies() && slices.Contains(spec.ReplyInterfaces, ifname) {
+			tx.jump(base, repliesName)
+		}
 	}
 	for _, name := range old {
-		if name != sharedName && !slices.Contains(ifnames, name[min(len(legPrefix), len(name)):]) {
+		ifname, leg := strings.CutPrefix(name, legPrefix)
+		if leg && !slices.Contains(ifnames, ifname) || !leg && name != sharedName && name != repliesName {
 			tx.c.DelChain(&nftables.Chain{Name: name, Table: tx.t})
 		}
 	}
+	if !spec.hasReplies() && slices.Contains(old, repliesName) { // nobody jumps to it any more
+		tx.c.DelChain(&nftables.Chain{Name: repliesName, Table: tx.t})
+	}
+}
+
+func (tx *transaction) jump(from *nftables.Chain, to string) {
+	tx.c.AddRule(&nftables.Rule{Table: tx.t, Chain: from,
+		Exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: to}}})
 }
 
 func (tx *transaction) keep(err error) {
@@ -207,9 +281,9 @@ func (tx *transaction) keep(err error) {
 	}
 }
 
-func (f family) loadDestination() []expr.Any {
+func (f family) loadAddr(offset uint32) []expr.Any {
 	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: f.dstOffset, Len: f.dstLen},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: f.addrLen},
 	}
 }
 

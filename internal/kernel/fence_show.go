@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -18,11 +19,12 @@ type FenceState struct {
 	Interfaces []string       `json:"interfaces"` // where it drops
 	VIPs       []netip.Addr   `json:"vips"`       // addresses that are dropped as a whole
 	Pool       []netip.Addr   `json:"pool"`       // local addresses that are dropped as a whole
+	Outer      []netip.Prefix `json:"outer"`      // prefixes of outer sources that are dropped as a whole
 	Ports      []FenceRule    `json:"ports"`
 	Counters   []FenceCounter `json:"counters"`
 }
 
-// FenceRule is one rule about ports: "local ports tcp 1024-32767" of these addresses.
+// FenceRule is one rule about ports: "local ports tcp 1024-32767" of these addresses, or "replies tcp 80" from them.
 type FenceRule struct {
 	What  string       `json:"what"`
 	Addrs []netip.Addr `json:"addresses"`
@@ -30,7 +32,7 @@ type FenceRule struct {
 
 // FenceCounter counts what one kind of rule dropped since the fence was put up; an adopted one goes on counting.
 type FenceCounter struct {
-	Name    string `json:"name"` // vip, pool, service or local_ports
+	Name    string `json:"name"` // vip, pool, service, local_ports, outer or replies
 	Packets uint64 `json:"packets"`
 	Bytes   uint64 `json:"bytes"`
 }
@@ -48,7 +50,7 @@ func ShowFence() (FenceState, error) {
 		return s, nil
 	}
 	for _, read := range []func(*nftables.Conn, *nftables.Table, *FenceState) error{
-		readLegs, readSets, readPorts, readCounters,
+		readLegs, readSets, readRules, readCounters,
 	} {
 		if err := read(c, t, &s); err != nil {
 			return s, explain(err)
@@ -80,14 +82,26 @@ func readSets(c *nftables.Conn, t *nftables.Table, s *FenceState) error {
 	return nil
 }
 
-func readPorts(c *nftables.Conn, t *nftables.Table, s *FenceState) error {
-	rules, err := c.GetRules(t, &nftables.Chain{Name: sharedName, Table: t})
+func readRules(c *nftables.Conn, t *nftables.Table, s *FenceState) error {
+	names, err := chains(c)
 	if err != nil {
 		return err
+	}
+	var rules []*nftables.Rule
+	for _, name := range []string{sharedName, repliesName} {
+		if !slices.Contains(names, name) {
+			continue
+		}
+		more, err := c.GetRules(t, &nftables.Chain{Name: name, Table: t})
+		if err != nil {
+			return err
+		}
+		rules = append(rules, more...)
 	}
 	for _, r := range rules {
 		what, ok := userdata.GetString(r.UserData, userdata.TypeComment)
 		if !ok {
+			s.Outer = append(s.Outer, prefixOf(r)...)
 			continue
 		}
 		rule := FenceRule{What: what}
@@ -96,9 +110,26 @@ func readPorts(c *nftables.Conn, t *nftables.Table, s *FenceState) error {
 				if rule.Addrs, err = setAddrs(c, t, l.SetName); err != nil {
 					return err
 				}
+				break // sets of something else may follow
 			}
 		}
 		s.Ports = append(s.Ports, rule)
+	}
+	return nil
+}
+
+// prefixOf returns the prefix of a rule about one, as transaction.prefixes makes it.
+func prefixOf(r *nftables.Rule) []netip.Prefix {
+	bits := -1
+	for _, e := range r.Exprs {
+		switch e := e.(type) {
+		case *expr.Bitwise:
+			bits, _ = net.IPMask(e.Mask).Size()
+		case *expr.Cmp:
+			if a, ok := netip.AddrFromSlice(e.Data); ok && bits >= 0 {
+				return []netip.Prefix{netip.PrefixFrom(a, bits)}
+			}
+		}
 	}
 	return nil
 }

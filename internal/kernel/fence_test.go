@@ -288,7 +288,7 @@ func TestShowFenceTellsWhatIsDropped(t *testing.T) {
 		got := fmt.Sprint(s.Up, s.Held, s.Interfaces, s.VIPs, s.Pool, ports, len(s.Counters))
 		want := "true false [h0] [10.9.9.9 fd09:9::9] [10.9.0.200] [" +
 			"local ports tcp 1024-32767[10.9.0.2] local ports tcp 1024-32767[fd09::2] " +
-			"local ports udp 1024-32767[10.9.0.2] local ports udp 1024-32767[fd09::2] service tcp 80[10.9.0.2]] 4"
+			"local ports udp 1024-32767[10.9.0.2] local ports udp 1024-32767[fd09::2] service tcp 80[10.9.0.2]] 6"
 		if got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
@@ -489,12 +489,16 @@ func TestTheRulesetReadsWell(t *testing.T) {
 		t.Skip("needs nft(8)")
 	}
 	w := newWire(t)
-	f := fenceUp(t, w.host, hostSpec())
+	spec, more := hostSpec(), repliesSpec()
+	spec.Replies, spec.ReplyInterfaces, spec.Host = more.Replies, more.ReplyInterfaces, more.Host
+	spec.Outer = []netip.Prefix{netip.MustParsePrefix("10.200.0.0/16")}
+	f := fenceUp(t, w.host, spec)
 	w.host.Do(t, func() {
 		text, err := exec.Command("nft", "list", "ruleset").CombinedOutput()
 		must(t, err)
 		for _, want := range []string{"table netdev naru", `hook ingress device "h0" priority -500`, "@vip4",
-			`counter name "local_ports" drop comment "local ports tcp 1024-32767"`} {
+			`counter name "local_ports" drop comment "local ports tcp 1024-32767"`,
+			"jump replies", `tcp sport 80 meta pkttype host ip daddr != @host4`, `ip daddr 10.200.0.0/16 counter name "outer" drop`} {
 			if !strings.Contains(string(text), want) {
 				t.Errorf("no %q in\n%s", want, text)
 			}
