@@ -232,12 +232,23 @@ func (b *builder) configure(n *Node) error {
 		}
 	}
 	for _, r := range n.Routes {
-		dst := ipNet(r.To)
-		if err := h.RouteAdd(&netlink.Route{Dst: dst, Gw: r.Via.AsSlice()}); err != nil {
+		if err := addRoute(h, r); err != nil {
 			return fmt.Errorf("route %s via %s: %w", r.To, r.Via, err)
 		}
 	}
 	return nil
+}
+
+func addRoute(h *netlink.Handle, r Route) error {
+	route := &netlink.Route{Dst: ipNet(r.To), Gw: r.Via.AsSlice()}
+	if r.Dev != "" {
+		link, err := h.LinkByName(r.Dev)
+		if err != nil {
+			return fmt.Errorf("%s: %w", r.Dev, err)
+		}
+		route.LinkIndex = link.Attrs().Index
+	}
+	return h.RouteAdd(route)
 }
 
 func (b *builder) configureInterface(h *netlink.Handle, n *Node, i *Interface) error {
@@ -261,6 +272,11 @@ func (b *builder) configureInterface(h *netlink.Handle, n *Node, i *Interface) e
 	link, err := h.LinkByName(i.Name)
 	if err != nil {
 		return err
+	}
+	if i.MTU != 0 {
+		if err := h.LinkSetMTU(link, i.MTU); err != nil {
+			return fmt.Errorf("mtu %d: %w", i.MTU, err)
+		}
 	}
 	for _, p := range i.Addrs {
 		a := &netlink.Addr{IPNet: ipNet(p)}

@@ -49,6 +49,8 @@ type checker struct {
 	ctx    context.Context
 	before map[string]uint64 // the director kernel's counters before any traffic
 
+	report func(Through)
+
 	mu      sync.Mutex
 	sources map[netip.Addr]int // whose packets reached the client
 }
@@ -59,6 +61,9 @@ type TestSpec struct {
 	Scenario string
 	Exe      string // the naru program; "" means the calling one
 	Report   func(Result)
+
+	// Measured is called with what one answer costs naru, by the variants that measure it; nil for nobody.
+	Measured func(Through)
 
 	// Starting is called before the lab of a variant is built.
 	Starting func(v Variant)
@@ -95,7 +100,7 @@ func testVariant(ctx context.Context, spec TestSpec, v Variant, number int) (fai
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, l.Down()) }()
-	c := &checker{Lab: l, ctx: ctx, sources: map[netip.Addr]int{}}
+	c := &checker{Lab: l, ctx: ctx, report: spec.Measured, sources: map[netip.Addr]int{}}
 	if c.before, err = l.kernelCounters(l.scenario.Director); err != nil {
 		return 0, err
 	}

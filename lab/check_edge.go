@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -12,7 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"naru/lab/server"
@@ -31,43 +31,55 @@ func pings(to netip.Addr) func(*checker) (string, error) {
 	}
 }
 
-// echoes sends datagrams from an unconnected socket, so that an answer from anybody would arrive.
-func echoes(vip netip.Addr) func(*checker) (string, error) {
+// echoes sends datagrams of those sizes from an unconnected socket, so that an answer from anybody would arrive.
+func echoes(vip netip.Addr, sizes ...int) func(*checker) (string, error) {
 	return func(c *checker) (string, error) {
 		conn, err := c.listenUDP()
 		if err != nil {
 			return "", err
 		}
 		defer conn.Close()
-		to := netip.AddrPortFrom(vip, server.EchoPort)
-		buf := make([]byte, 65536)
 		var first string
-		for i, size := range []int{0, 1, 2, 511, 1400} {
-			_ = conn.SetDeadline(time.Now().Add(answerTime))
-			payload := strings.Repeat("x", size)
-			if _, err := conn.WriteToUDPAddrPort([]byte(payload), to); err != nil {
-				return "", err
-			}
-			n, from, err := conn.ReadFromUDPAddrPort(buf)
+		for i, size := range sizes {
+			backend, err := echo(conn, netip.AddrPortFrom(vip, server.EchoPort), size)
 			if err != nil {
 				return "", fmt.Errorf("%d bytes: %w", size, err)
 			}
-			if got := netip.AddrPortFrom(from.Addr().Unmap(), from.Port()); got != to {
-				return "", fmt.Errorf("%d bytes: the answer comes from %s", size, got)
-			}
-			parts := strings.SplitN(string(buf[:n]), " ", 3)
-			if len(parts) != 3 || parts[2] != payload {
-				return "", fmt.Errorf("%d bytes: answer %.80q", size, buf[:n])
-			}
 			if i == 0 {
-				first = parts[0]
+				first = backend
 			}
-			if parts[0] != first {
-				return "", fmt.Errorf("one flow, two backends: %s and %s", first, parts[0])
+			if backend != first {
+				return "", fmt.Errorf("one flow, two backends: %s and %s", first, backend)
 			}
 		}
-		return "5 datagrams of 0 to 1400 bytes, all at " + first, nil
+		return fmt.Sprintf("%d datagrams of %d to %d bytes, all at %s", len(sizes), slices.Min(sizes), slices.Max(sizes),
+			first), nil
 	}
+}
+
+// echo sends one datagram and returns who answered. A path that does not carry it yet may lose it twice, once each way.
+func echo(conn *net.UDPConn, to netip.AddrPort, size int) (backend string, err error) {
+	payload, buf := strings.Repeat("x", size), make([]byte, 65536)
+	for range 3 {
+		_ = conn.SetDeadline(time.Now().Add(answerTime / 3))
+		if _, err = conn.WriteToUDPAddrPort([]byte(payload), to); err != nil {
+			continue
+		}
+		var n int
+		var from netip.AddrPort
+		if n, from, err = conn.ReadFromUDPAddrPort(buf); err != nil {
+			continue
+		}
+		if got := netip.AddrPortFrom(from.Addr().Unmap(), from.Port()); got != to {
+			return "", fmt.Errorf("the answer comes from %s", got)
+		}
+		parts := strings.SplitN(string(buf[:n]), " ", 3)
+		if len(parts) != 3 || parts[2] != payload {
+			return "", fmt.Errorf("answer %.80q", buf[:n])
+		}
+		return parts[0], nil
+	}
+	return "", err
 }
 
 // listenUDP opens an unconnected UDP socket of both families in the client.
@@ -135,14 +147,14 @@ func hopLimit(vip netip.Addr) func(*checker) (string, error) {
 		if _, err := conn.Read(make([]byte, 100)); !errors.Is(err, syscall.EHOSTUNREACH) {
 			return "", fmt.Errorf("want time exceeded: %v", err)
 		}
-		var from netip.Addr
-		if err := withFD(conn, func(fd int) (err error) { from, err = offender(fd); return err }); err != nil {
+		var e socketError
+		if err := withFD(conn, func(fd int) (err error) { e, err = readError(fd); return err }); err != nil {
 			return "", err
 		}
-		if from != vip {
-			return "", fmt.Errorf("time exceeded comes from %s", from)
+		if e.from != vip {
+			return "", fmt.Errorf("time exceeded comes from %s", e.from)
 		}
-		return "time exceeded from " + from.String(), nil
+		return "time exceeded from " + e.from.String(), nil
 	}
 }
 
@@ -167,52 +179,65 @@ func setHops(fd int, to netip.Addr, hops int) error {
 		unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_RECVERR, 1))
 }
 
-// offender returns who sent the ICMP error at the head of a socket's error queue: the address after struct
-// sock_extended_err (linux/errqueue.h).
-func offender(fd int) (netip.Addr, error) {
+// socketError is the ICMP error at the head of a socket's error queue.
+type socketError struct {
+	from netip.Addr // who sent it
+	info uint32     // of "too big": the MTU
+}
+
+// readError reads the ICMP error at the head of a socket's error queue: struct sock_extended_err and the address after
+// it (linux/errqueue.h).
+func readError(fd int) (socketError, error) {
 	const extendedErr = 16
 	buf, oob := make([]byte, 512), make([]byte, 512)
 	_, n, _, _, err := unix.Recvmsg(fd, buf, oob, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("error queue: %w", err)
+		return socketError{}, fmt.Errorf("error queue: %w", err)
 	}
 	messages, err := unix.ParseSocketControlMessage(oob[:n])
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("error queue: %w", err)
+		return socketError{}, fmt.Errorf("error queue: %w", err)
 	}
 	for _, m := range messages {
+		if len(m.Data) < extendedErr+24 {
+			m.Data = append(m.Data, make([]byte, 24)...)
+		}
+		e := socketError{info: binary.NativeEndian.Uint32(m.Data[8:])}
 		switch {
-		case m.Header.Level == unix.SOL_IP && m.Header.Type == unix.IP_RECVERR && len(m.Data) >= extendedErr+8:
-			return netip.AddrFrom4([4]byte(m.Data[extendedErr+4:])), nil
-		case m.Header.Level == unix.SOL_IPV6 && m.Header.Type == unix.IPV6_RECVERR && len(m.Data) >= extendedErr+24:
-			return netip.AddrFrom16([16]byte(m.Data[extendedErr+8:])), nil
+		case m.Header.Level == unix.SOL_IP && m.Header.Type == unix.IP_RECVERR:
+			e.from = netip.AddrFrom4([4]byte(m.Data[extendedErr+4:]))
+			return e, nil
+		case m.Header.Level == unix.SOL_IPV6 && m.Header.Type == unix.IPV6_RECVERR:
+			e.from = netip.AddrFrom16([16]byte(m.Data[extendedErr+8:]))
+			return e, nil
 		}
 	}
-	return netip.Addr{}, errors.New("error queue: no sender")
+	return socketError{}, errors.New("error queue: no error")
 }
 
-// ownedByDirector asks the neighbour table of the node before naru who has the VIP.
+// ownedByDirector looks at the neighbour table of the node before naru: it must find naru, every time that it asks who
+// has the VIP.
 func ownedByDirector(vip netip.Addr) func(*checker) (string, error) {
 	return func(c *checker) (string, error) {
-		want := MAC(netip.Addr(c.topology.end(c.peerOf(c.scenario.ClientSide)).Addrs[0].Addr()))
-		var found net.HardwareAddr
-		err := c.Do(c.scenario.ClientSide.Node, func() error {
-			list, err := netlink.NeighList(0, family(vip))
-			for _, n := range list {
-				if a, ok := netip.AddrFromSlice(n.IP); ok && a.Unmap() == vip {
-					found = n.HardwareAddr
-				}
+		want := MAC(c.topology.end(c.peerOf(c.scenario.ClientSide)).Addrs[0].Addr())
+		const times = 3
+		for range times {
+			if err := c.forget(c.scenario.Router, vip); err != nil {
+				return "", err
 			}
-			return err
-		})
-		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return "", err
+			if _, err := pings(vip)(c); err != nil {
+				return "", err
+			}
+			found, err := c.neighbour(c.scenario.Router, vip)
+			if err != nil {
+				return "", err
+			}
+			if string(found) != string(want[:]) {
+				return "", fmt.Errorf("%s believes that %s is at %q, naru is at %s", c.scenario.Router, vip,
+					found.String(), net.HardwareAddr(want[:]))
+			}
 		}
-		if string(found) != string(want[:]) {
-			return "", fmt.Errorf("%s believes that %s is at %q, naru is at %s", c.scenario.ClientSide.Node, vip,
-				found.String(), net.HardwareAddr(want[:]))
-		}
-		return fmt.Sprintf("%s is at %s", vip, found), nil
+		return fmt.Sprintf("%s is at %s, asked %d times", vip, net.HardwareAddr(want[:]), times), nil
 	}
 }
 
@@ -229,20 +254,16 @@ func (c *checker) peerOf(e End) End {
 	return End{}
 }
 
-func family(a netip.Addr) int {
-	if a.Is4() {
-		return unix.AF_INET
-	}
-	return unix.AF_INET6
-}
-
 // onlyVIPs looks at whose packets have reached the client so far: the VIPs', and those of the routers on the way.
 func onlyVIPs(c *checker) (string, error) {
 	allowed := c.scenario.vips()
-	for _, node := range []string{c.scenario.ClientSide.Node, c.scenario.Director} {
-		for _, i := range c.topology.Node(node).Interfaces {
+	for _, n := range c.topology.Nodes {
+		if n.Servers {
+			continue
+		}
+		for _, i := range n.Interfaces {
 			for _, p := range i.Addrs {
-				if !slices.Contains(c.scenario.Pool(c.Options), p.Addr()) {
+				if !slices.Contains(c.pool(), p.Addr()) {
 					allowed = append(allowed, p.Addr())
 				}
 			}

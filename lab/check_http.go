@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -82,7 +83,7 @@ func roundRobin(vip netip.Addr) func(*checker) (string, error) {
 			if err != nil {
 				return "", fmt.Errorf("request %d of %d: %w", i+1, requests, err)
 			}
-			if err := c.fromPool(a); err != nil {
+			if err := c.rightClient(a); err != nil {
 				return "", err
 			}
 			counts[a.backend]++
@@ -106,15 +107,30 @@ func (c *checker) shares(counts map[string]int) string {
 	return strings.Join(parts, ", ")
 }
 
-// fromPool reports an answer whose backend saw another address or port than naru's.
-func (c *checker) fromPool(a answer) error {
-	for _, p := range c.scenario.Pool(c.Options) {
-		if a.client.Addr() == p && a.client.Port() >= c.scenario.PortLo && a.client.Port() <= c.scenario.PortHi {
-			return nil
-		}
+// pool returns full NAT's source pool, nothing in other modes.
+func (c *checker) pool() []netip.Addr {
+	if c.scenario.Pool == nil {
+		return nil
 	}
-	return fmt.Errorf("%s saw %s, which is not in the source pool %v ports %d-%d", a.backend, a.client,
-		c.scenario.Pool(c.Options), c.scenario.PortLo, c.scenario.PortHi)
+	return c.scenario.Pool(c.Options)
+}
+
+// rightClient reports an answer whose backend saw somebody else than it must: in full NAT an address and port of
+// naru's, otherwise the client's own address.
+func (c *checker) rightClient(a answer) error {
+	pool := c.pool()
+	if pool == nil {
+		if own := c.topology.Node(c.scenario.Client).addr(a.client.Addr().Is4()); a.client.Addr() != own {
+			return fmt.Errorf("%s saw %s, not the client's own address %s", a.backend, a.client, own)
+		}
+		return nil
+	}
+	if slices.Contains(pool, a.client.Addr()) && a.client.Port() >= c.scenario.PortLo &&
+		a.client.Port() <= c.scenario.PortHi {
+		return nil
+	}
+	return fmt.Errorf("%s saw %s, which is not in the source pool %v ports %d-%d", a.backend, a.client, pool,
+		c.scenario.PortLo, c.scenario.PortHi)
 }
 
 // sees tells whom a backend sees.
@@ -124,7 +140,7 @@ func sees(vip netip.Addr) func(*checker) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		return fmt.Sprintf("%s saw %s", a.backend, a.client), c.fromPool(a)
+		return fmt.Sprintf("%s saw %s", a.backend, a.client), c.rightClient(a)
 	}
 }
 
@@ -206,15 +222,15 @@ func download(vip netip.Addr) func(*checker) (string, error) {
 }
 
 // upload sends many bytes through one connection; the backend tells their count and SHA-256.
-func upload(vip netip.Addr) func(*checker) (string, error) {
+func upload(vip netip.Addr, size int64) func(*checker) (string, error) {
 	return func(c *checker) (string, error) {
 		start := time.Now()
 		url := fmt.Sprintf("http://%s/sum", netip.AddrPortFrom(vip, server.HTTPPort))
-		req, err := http.NewRequestWithContext(c.ctx, http.MethodPost, url, server.Pattern(uploadBytes))
+		req, err := http.NewRequestWithContext(c.ctx, http.MethodPost, url, server.Pattern(size))
 		if err != nil {
 			return "", err
 		}
-		req.ContentLength = uploadBytes
+		req.ContentLength = size
 		resp, err := c.web(vip, false).Do(req)
 		if err != nil {
 			return "", err
@@ -224,11 +240,11 @@ func upload(vip netip.Addr) func(*checker) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if want := fmt.Sprintf("%d %x\n", uploadBytes, patternSum(uploadBytes)); string(body) != want {
+		if want := fmt.Sprintf("%d %x\n", size, patternSum(size)); string(body) != want {
 			return "", fmt.Errorf("the backend got %q, sent were %q", body, want)
 		}
-		return fmt.Sprintf("%d MiB to %s, %s", uploadBytes>>20, resp.Header.Get(server.BackendHeader),
-			rate(uploadBytes, time.Since(start))), nil
+		return fmt.Sprintf("%d MiB to %s, %s", size>>20, resp.Header.Get(server.BackendHeader),
+			rate(size, time.Since(start))), nil
 	}
 }
 
@@ -293,8 +309,10 @@ func resolves(c *checker) (string, error) {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}
 	text := strings.TrimSpace(string(out))
-	if !strings.Contains(text, " saw "+c.scenario.Pool(c.Options)[0].String()+":") {
+	backend, seen, ok := strings.Cut(text, " saw ")
+	client, err := netip.ParseAddrPort(seen)
+	if !ok || err != nil {
 		return "", fmt.Errorf("answer %q", text)
 	}
-	return text, nil
+	return text, c.rightClient(answer{backend: backend, client: client})
 }

@@ -37,7 +37,7 @@ func exists(path string) bool {
 func (s *State) remove() error {
 	var errs []error
 	// naru comes down first: it takes its fence with it while its interfaces are still there.
-	for _, role := range []string{roleNaru, roleServers} {
+	for _, role := range []string{roleNaru, roleDecap, roleServers} {
 		for _, p := range s.Processes {
 			if p.Role == role {
 				errs = append(errs, p.end(endGrace))

@@ -9,34 +9,20 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/gopacket"
-	"github.com/google/gopacket/layers"
-
 	"naru/internal/record"
 	"naru/lab/server"
 )
 
-// sighting is one TCP packet as it was seen on one cable.
-type sighting struct {
-	at             time.Time
-	srcMAC, dstMAC [6]byte
-	src, dst       netip.AddrPort
-	ttl            uint8
-	kind           string // what the packet is for: a TCP flag, or data
-	seq, ack       uint32
-	payload        []byte
-}
-
-// identity is what full NAT leaves of a packet as it is, which joins its sightings on several cables.
+// identity is what every mode leaves of a packet as it is, which joins its sightings on several cables.
 type identity struct {
 	seq, ack uint32
 	kind     string
 	length   int
-	request  bool // travels towards the service's port
+	request  bool
 }
 
 func (s *sighting) identity() identity {
-	return identity{s.seq, s.ack, s.kind, len(s.payload), s.dst.Port() == server.HTTPPort}
+	return identity{s.seq, s.ack, s.kind, len(s.payload), s.request()}
 }
 
 // journey is one packet on all cables, in the order that it travelled.
@@ -49,65 +35,102 @@ type story struct {
 	records  []record.Line
 }
 
-// follow sends one request and watches it on every cable.
-func (l *Lab) follow(ctx context.Context) (*story, error) {
-	cables := l.cables()
-	var mu sync.Mutex
-	seen := make([][]sighting, len(cables))
-	last := time.Now()
-	for i, at := range cables {
-		t, err := l.openTap(at, 2048, func(now time.Time, frame []byte) {
-			s, ok := parseSighting(now, frame)
-			if !ok {
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			seen[i], last = append(seen[i], s), now
-		})
-		if err != nil {
-			return nil, err
-		}
-		defer t.close()
-	}
-	client, err := l.oneRequest(ctx)
+// follow sends one request to a VIP and watches it on every cable.
+func (l *Lab) follow(ctx context.Context, vip netip.Addr) (*story, error) {
+	w, err := l.watchCables(l.cables())
 	if err != nil {
 		return nil, err
 	}
-	// The last acknowledgements travel after the answer is read: wait until the cables are quiet.
-	for quiet, limit := false, time.Now().Add(2*time.Second); !quiet && time.Now().Before(limit); {
-		time.Sleep(50 * time.Millisecond)
-		mu.Lock()
-		quiet = time.Since(last) > 150*time.Millisecond
-		mu.Unlock()
+	defer w.close()
+	client, err := l.oneRequest(ctx, vip)
+	if err != nil {
+		return nil, err
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	s := &story{lab: l, journeys: join(seen, client)}
+	seen := w.settle() // the last acknowledgements travel after the answer is read
+	s := &story{lab: l, journeys: l.join(seen, client)}
 	if len(s.journeys) == 0 {
 		return nil, fmt.Errorf("lab: no packet of %s was seen", client)
 	}
-	if s.records, err = readRecords(l.RecordFile()); err != nil {
-		return nil, err
+	if l.Options.RecordPackets {
+		if s.records, err = readRecords(l.RecordFile()); err != nil {
+			return nil, err
+		}
 	}
 	return s, nil
 }
 
-// cables returns where a packet is looked at on its way from the client to a backend: at the ends of the director's
-// cables, and at the client's.
+// watch collects the packets of the web service on some cables.
+type watch struct {
+	taps []*tap
+	mu   sync.Mutex
+	seen [][]sighting // by cable
+	last time.Time
+}
+
+func (l *Lab) watchCables(cables []End) (*watch, error) {
+	w := &watch{seen: make([][]sighting, len(cables)), last: time.Now()}
+	for i, at := range cables {
+		t, err := l.openTap(at, 64<<10, func(now time.Time, frame []byte) {
+			if s, ok := parseSighting(now, frame); ok {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.seen[i], w.last = append(w.seen[i], s), now
+			}
+		})
+		if err != nil {
+			w.close()
+			return nil, err
+		}
+		w.taps = append(w.taps, t)
+	}
+	return w, nil
+}
+
+// settle waits until the cables are quiet and returns what was seen on each.
+func (w *watch) settle() [][]sighting {
+	for quiet, limit := false, time.Now().Add(2*time.Second); !quiet && time.Now().Before(limit); {
+		time.Sleep(50 * time.Millisecond)
+		w.mu.Lock()
+		quiet = time.Since(w.last) > 150*time.Millisecond
+		w.mu.Unlock()
+	}
+	w.close()
+	return w.seen
+}
+
+func (w *watch) close() {
+	for _, t := range w.taps {
+		t.close()
+	}
+	w.taps = nil
+}
+
+// cables returns an end of every cable, the client's first: of those of the director the other node's end, since what
+// naru sends bypasses the taps of its own interfaces.
 func (l *Lab) cables() []End {
-	client := End{l.scenario.Client, l.topology.Node(l.scenario.Client).Interfaces[0].Name}
-	return []End{client, l.scenario.ClientSide, l.scenario.BackendSide}
+	var ends []End
+	for _, link := range l.topology.Links {
+		end := link.A
+		if end.Node == l.scenario.Director {
+			end = link.B
+		}
+		at := len(ends)
+		if end.Node == l.scenario.Client {
+			at = 0
+		}
+		ends = slices.Insert(ends, at, end)
+	}
+	return ends
 }
 
 // oneRequest asks the VIP for / on a connection of its own and returns the client's end of it.
-func (l *Lab) oneRequest(ctx context.Context) (client netip.AddrPort, err error) {
-	conn, err := l.Dial(ctx, l.scenario.Client, "tcp", netip.AddrPortFrom(l.scenario.VIP4, server.HTTPPort))
+func (l *Lab) oneRequest(ctx context.Context, vip netip.Addr) (client netip.AddrPort, err error) {
+	conn, err := l.Dial(ctx, l.scenario.Client, "tcp", netip.AddrPortFrom(vip, server.HTTPPort))
 	if err != nil {
 		return client, fmt.Errorf("lab: %w", err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(requestTime))
+	_ = conn.SetDeadline(time.Now().Add(smallTime))
 	if client, err = netip.ParseAddrPort(conn.LocalAddr().String()); err != nil {
 		return client, fmt.Errorf("lab: %w", err)
 	}
@@ -121,72 +144,83 @@ func (l *Lab) oneRequest(ctx context.Context) (client netip.AddrPort, err error)
 	return client, nil
 }
 
-// parseSighting reads a TCP packet to or from the port of the web service.
-func parseSighting(now time.Time, frame []byte) (sighting, bool) {
-	p := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default)
-	ether, _ := p.LinkLayer().(*layers.Ethernet)
-	ip, _ := p.NetworkLayer().(*layers.IPv4)
-	tcp, _ := p.TransportLayer().(*layers.TCP)
-	if ether == nil || ip == nil || tcp == nil {
-		return sighting{}, false
-	}
-	if tcp.SrcPort != server.HTTPPort && tcp.DstPort != server.HTTPPort {
-		return sighting{}, false
-	}
-	src, _ := netip.AddrFromSlice(ip.SrcIP)
-	dst, _ := netip.AddrFromSlice(ip.DstIP)
-	return sighting{
-		at: now, srcMAC: [6]byte(ether.SrcMAC), dstMAC: [6]byte(ether.DstMAC),
-		src: netip.AddrPortFrom(src, uint16(tcp.SrcPort)), dst: netip.AddrPortFrom(dst, uint16(tcp.DstPort)),
-		ttl: ip.TTL, kind: kindOf(tcp), seq: tcp.Seq, ack: tcp.Ack, payload: slices.Clone(tcp.Payload),
-	}, true
-}
-
-// kindOf says what a segment is for.
-func kindOf(t *layers.TCP) string {
-	switch {
-	case t.RST:
-		return "RST"
-	case t.SYN && t.ACK:
-		return "SYN-ACK"
-	case t.SYN:
-		return "SYN"
-	case len(t.Payload) > 0:
-		return "data"
-	case t.FIN:
-		return "FIN"
-	}
-	return "ACK"
-}
-
 // join puts the sightings of every packet of the client's connection together. The order of the packets is that on the
 // client's cable, which is the first.
-func join(seen [][]sighting, client netip.AddrPort) []journey {
+func (l *Lab) join(seen [][]sighting, client netip.AddrPort) []journey {
 	index := map[identity]int{}
 	var journeys []journey
 	for _, s := range seen[0] {
-		if s.src != client && s.dst != client {
-			continue
-		}
-		if _, again := index[s.identity()]; !again {
+		if _, again := index[s.identity()]; !again && (s.src == client || s.dst == client) {
 			index[s.identity()] = len(journeys)
-			journeys = append(journeys, journey{s})
+			journeys = append(journeys, nil)
 		}
 	}
-	for _, cable := range seen[1:] {
-		counted := map[identity]bool{}
+	type hop struct {
+		packet   int
+		from, to [6]byte
+	}
+	known := map[hop]bool{} // a switch shows a frame on two cables and more
+	for _, cable := range seen {
 		for _, s := range cable {
 			i, ours := index[s.identity()]
-			if ours && !counted[s.identity()] {
-				counted[s.identity()] = true
+			h := hop{i, s.srcMAC, s.dstMAC}
+			if ours && !known[h] {
+				known[h] = true
 				journeys[i] = append(journeys[i], s)
 			}
 		}
 	}
-	for _, j := range journeys {
-		if j[0].src != client { // travelled towards the client
-			slices.Reverse(j)
-		}
+	for i := range journeys {
+		journeys[i] = l.inOrder(journeys[i])
 	}
 	return journeys
+}
+
+// inOrder puts the hops of a packet into the order in which each begins where the last one ended. Without such an
+// order it is that of time, which several cables do not agree upon.
+func (l *Lab) inOrder(hops journey) journey {
+	slices.SortStableFunc(hops, func(a, b sighting) int { return a.at.Compare(b.at) })
+	var walk func(done, left journey) journey
+	walk = func(done, left journey) journey {
+		if len(left) == 0 {
+			return done
+		}
+		for i := range left {
+			if len(done) > 0 && l.nodeOf(done[len(done)-1].dstMAC) != l.nodeOf(left[i].srcMAC) {
+				continue
+			}
+			rest := slices.Delete(slices.Clone(left), i, i+1)
+			if whole := walk(append(slices.Clone(done), left[i]), rest); whole != nil {
+				return whole
+			}
+		}
+		return nil
+	}
+	const most = 8 // hops that are tried in every order
+	if len(hops) <= most {
+		if whole := walk(nil, hops); whole != nil {
+			return whole
+		}
+	}
+	return hops
+}
+
+// into returns the hop of a packet that ends at a node, or nil.
+func (j journey) into(l *Lab, node string) *sighting {
+	for i := range j {
+		if l.nodeOf(j[i].dstMAC) == node {
+			return &j[i]
+		}
+	}
+	return nil
+}
+
+// outOf returns the hop of a packet that begins at a node, or nil.
+func (j journey) outOf(l *Lab, node string) *sighting {
+	for i := range j {
+		if l.nodeOf(j[i].srcMAC) == node {
+			return &j[i]
+		}
+	}
+	return nil
 }

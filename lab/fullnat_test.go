@@ -34,7 +34,7 @@ func TestScenarios(t *testing.T) {
 
 func TestTheDemonstrationShowsEveryHopAndWhy(t *testing.T) {
 	var out bytes.Buffer
-	if err := Demo(t.Context(), &out, "fullnat", program(t)); err != nil {
+	if err := Demo(t.Context(), &out, program(t), "fullnat", "l2dsr"); err != nil {
 		t.Fatal(err)
 	}
 	text := out.String()
@@ -51,6 +51,11 @@ func TestTheDemonstrationShowsEveryHopAndWhy(t *testing.T) {
 		"    director > router   02:00:c8:64:32:02 > 02:00:c8:64:32:01  200.100.50.25:80 > 10.20.40.80:",
 		"GET / HTTP/1.1",
 		`: "server02 saw 10.10.10.254:`,
+		"l2dsr: direct server return",
+		"    server02 > router   02:00:0a:0a:0a:02 > 02:00:0a:0a:0a:fd  200.100.50.25:80 > 10.20.40.80:",
+		"    naru       never sees it: the backend answers the client itself",
+		`: "server02 saw 10.20.40.80:`,
+		"One answer of 1 MiB, in bytes at naru",
 		"All of it is removed again",
 	} {
 		if !strings.Contains(text, want) {

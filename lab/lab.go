@@ -113,6 +113,9 @@ func (l *Lab) raise(ctx context.Context) error {
 	if err := os.WriteFile(l.ConfigFile(), []byte(config), 0o644); err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
+	if err := setUpBackends(ctx, l); err != nil {
+		return err
+	}
 	for _, n := range l.topology.Nodes {
 		if n.Servers {
 			if err := startServers(ctx, l, n.Name); err != nil {

@@ -112,20 +112,33 @@ func TestTheTailOfALogIsOneLine(t *testing.T) {
 	}
 }
 
-func TestJoinPutsTheSightingsOfAPacketTogether(t *testing.T) {
+func TestJoinPutsTheHopsOfAPacketInOrder(t *testing.T) {
+	s := fullNAT()
+	l := &Lab{scenario: s, topology: s.Topology(Options{})}
 	client, vip := netip.MustParseAddrPort("10.20.40.80:40000"), netip.MustParseAddrPort("200.100.50.25:80")
 	local, backend := netip.MustParseAddrPort("10.10.10.254:1024"), netip.MustParseAddrPort("10.10.10.1:80")
-	syn := func(src, dst netip.AddrPort) sighting { return sighting{src: src, dst: dst, kind: "SYN", seq: 1} }
-	synAck := func(src, dst netip.AddrPort) sighting {
-		return sighting{src: src, dst: dst, kind: "SYN-ACK", seq: 5, ack: 2}
+	mac := func(a string) [6]byte { return MAC(netip.MustParseAddr(a)) }
+	syn := func(from, to string, src, dst netip.AddrPort) sighting {
+		return sighting{src: src, dst: dst, kind: "SYN", seq: 1, srcMAC: mac(from), dstMAC: mac(to)}
 	}
-	other := syn(netip.MustParseAddrPort("10.20.40.80:40001"), vip)
-	seen := [][]sighting{
-		{other, syn(client, vip), syn(client, vip), synAck(vip, client)},
-		{synAck(backend, local), syn(local, backend)},
+	synAck := func(from, to string, src, dst netip.AddrPort) sighting {
+		return sighting{src: src, dst: dst, kind: "SYN-ACK", seq: 5, ack: 2, srcMAC: mac(from), dstMAC: mac(to)}
 	}
-	got := join(seen, client)
-	want := []journey{{syn(client, vip), syn(local, backend)}, {synAck(backend, local), synAck(vip, client)}}
+	toRouter := syn("10.20.40.80", "10.20.40.1", client, vip)
+	toNaru := syn("200.100.50.1", "200.100.50.2", client, vip)
+	toServer := syn("10.10.10.254", "10.10.10.1", local, backend)
+	fromServer := synAck("10.10.10.1", "10.10.10.254", backend, local)
+	fromNaru := synAck("200.100.50.2", "200.100.50.1", vip, client)
+	toClient := synAck("10.20.40.1", "10.20.40.80", vip, client)
+	other := syn("10.20.40.80", "10.20.40.1", netip.MustParseAddrPort("10.20.40.80:40001"), vip)
+	other.seq = 9
+	got := l.join([][]sighting{
+		{other, toRouter, toRouter, toClient},
+		{fromServer, toServer},
+		{fromNaru, toNaru},
+		{toServer, fromServer}, // the other cable of a switch
+	}, client)
+	want := []journey{{toRouter, toNaru, toServer}, {fromServer, fromNaru, toClient}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%v\nwant %v", got, want)
 	}

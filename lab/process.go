@@ -20,7 +20,7 @@ import (
 // it is one process for ever.
 type Process struct {
 	Node  string `json:"node"`
-	Role  string `json:"role"`  // "servers" or "naru"
+	Role  string `json:"role"`  // "servers", "naru" or "decap"
 	PID   int    `json:"pid"`   //
 	Start uint64 `json:"start"` // clock ticks after boot, field 22 of /proc/PID/stat
 }
@@ -32,6 +32,7 @@ const marker = "NARU_LAB_PROCESS"
 const (
 	roleServers = "servers"
 	roleNaru    = "naru"
+	roleDecap   = "decap"
 )
 
 // processStart returns the start time of a process and whether it runs; a zombie does not.

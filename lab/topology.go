@@ -34,6 +34,9 @@ type Interface struct {
 	// macvlan filters multicast as a real NIC does; a veth does not.
 	Macvlan bool
 
+	// MTU is that of the interface in bytes of an IP packet; 0: the usual 1500.
+	MTU int
+
 	// NoSegmentation turns TSO and GSO off on sending, so that the kernel cuts super-frames before the cable.
 	NoSegmentation bool
 
@@ -41,10 +44,11 @@ type Interface struct {
 	NoChecksum bool
 }
 
-// Route is an entry of a node's main routing table. The family follows from the gateway.
+// Route is an entry of a node's main routing table. The family follows from the destination.
 type Route struct {
 	To  netip.Prefix
-	Via netip.Addr
+	Via netip.Addr // the gateway; the zero Addr for a destination on the link of Dev
+	Dev string     // the interface; "" where the gateway tells it
 }
 
 // Sysctl is a kernel parameter of a node: a path below /proc/sys and its value. Parameters that this kernel does not

@@ -52,12 +52,16 @@ func reasons(l *record.Line) [][2]string {
 	for _, c := range l.Candidates {
 		candidates = append(candidates, fmt.Sprintf("%s w %d active %d", c.Name, c.Weight, c.Active))
 	}
-	return [][2]string{
+	words := [][2]string{
 		{"service", fmt.Sprintf("%s; the packet belongs to no connection yet, so naru makes one", l.Service)},
 		{"candidates", strings.Join(candidates, " | ")},
 		{"choice", fmt.Sprintf("%s, by %s", l.Backend, schedulerWords(l.Scheduler))},
-		{"local port", fmt.Sprintf("%d of %d towards %s are free", l.PortsFree, l.PortsAll, l.Backend)},
 	}
+	if l.PortsAll != 0 {
+		words = append(words, [2]string{"local port",
+			fmt.Sprintf("%d of %d towards %s are free", l.PortsFree, l.PortsAll, l.Backend)})
+	}
+	return words
 }
 
 // schedulerWords explains a scheduler's short name.

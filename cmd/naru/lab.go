@@ -35,6 +35,7 @@ func labCommand() *cli.Command {
 		Description: labExample,
 		Subcommands: []*cli.Command{
 			labListCommand(), labUpCommand(), labDownCommand(), labExecCommand(), labGetCommand(), labTestCommand(),
+			labGraphCommand(), labExplainCommand(),
 			labDemoCommand(), labCleanCommand(), labNodeServeCommand(), labNodeGetCommand(),
 		},
 	}
