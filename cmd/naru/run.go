@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -89,6 +90,8 @@ func runAction(c *cli.Context) error {
 	// From here on a signal ends it the clean way.
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	// Whoever reads the log or the records may go away: that is no reason to stop forwarding.
+	signal.Ignore(syscall.SIGPIPE)
 	defer signal.Stop(signals)
 	d, err := director.New(opt)
 	if err != nil {
@@ -238,6 +241,9 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
+// recordPatience is how long the end of naru waits for a reader of the records that has stopped reading: our own choice.
+const recordPatience = time.Second
+
 // startRecording makes the engine's records go to the file of --record. stop writes what is left.
 func startRecording(c *cli.Context, opt *director.Options) (stop func(), err error) {
 	path, out := c.String("record"), c.App.Writer
@@ -251,12 +257,23 @@ func startRecording(c *cli.Context, opt *director.Options) (stop func(), err err
 	w := record.NewWriter(out, strings.HasSuffix(path, ".jsonl"))
 	opt.Record = w.Trace
 	return func() {
-		dropped, err := w.Close()
-		if file != nil {
-			err = errors.Join(err, file.Close())
-		}
-		if err != nil || dropped > 0 {
-			opt.Log.Warn("records are missing", "dropped", dropped, "error", err)
+		closed := make(chan struct{})
+		var dropped uint64
+		var err error
+		go func() {
+			defer close(closed)
+			dropped, err = w.Close()
+			if file != nil {
+				err = errors.Join(err, file.Close())
+			}
+		}()
+		select {
+		case <-closed:
+			if err != nil || dropped > 0 {
+				opt.Log.Warn("records are missing", "dropped", dropped, "error", err)
+			}
+		case <-time.After(recordPatience):
+			opt.Log.Warn("records are missing", "error", "nobody reads them")
 		}
 	}, nil
 }

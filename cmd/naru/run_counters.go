@@ -61,8 +61,15 @@ func logCounters(log *slog.Logger, c *forwarder.Counters, stats map[string]link.
 			reasons[wire.Reason(r).String()] = n
 		}
 	}
+	interfaces := map[string]map[string]uint64{}
+	for name, s := range stats {
+		interfaces[name] = map[string]uint64{
+			"rx_frames": s.RxFrames, "rx_bytes": s.RxBytes, "rx_missed": s.RxMissed, "rx_truncated": s.RxTruncated,
+			"tx_frames": s.TxFrames, "tx_bytes": s.TxBytes, "tx_dropped": s.TxDropped,
+		}
+	}
 	log.Info("counters", "received", c.Received, "transmitted", c.Transmitted, "consumed", c.Consumed, "passed", c.Passed,
 		"dropped", c.Dropped, "held", c.Held, "connections", c.Connections, "ended", c.Ended, "active", c.Active,
 		"evicted_closed", c.EvictedClosed, "port_reused_early", c.PortReusedEarly, "address_clash", c.AddressClash,
-		"reasons", reasons, "interfaces", stats)
+		"reasons", reasons, "interfaces", interfaces)
 }

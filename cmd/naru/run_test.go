@@ -55,6 +55,7 @@ services:
 type liveNet struct {
 	client, naru, server *wiretest.NS
 	file                 string // the configuration
+	stdout               *os.File
 }
 
 func newLiveNet(t *testing.T) *liveNet {
@@ -181,6 +182,9 @@ func (n *liveNet) start(t *testing.T, uid uint32, args ...string) *process {
 	p := &process{cmd: exec.CommandContext(ctx, exe, args...), ended: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), asNaru+"=1")
 	p.cmd.Stderr = &p.stderr
+	if n.stdout != nil {
+		p.cmd.Stdout = n.stdout
+	}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if uid != 0 {
 		p.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uid, Gid: uid}
@@ -306,7 +310,7 @@ func TestRunServesReloadsAndLeavesNothingBehind(t *testing.T) {
 	if n.hasFence(t) {
 		t.Error("a fence is left behind")
 	}
-	if !strings.Contains(p.stderr.String(), `"counters"`) {
+	if said := p.stderr.String(); !strings.Contains(said, `"counters"`) || !strings.Contains(said, `"rx_missed":`) {
 		t.Error("no counters at the end")
 	}
 }
@@ -470,6 +474,34 @@ func TestRunRecordsDecisions(t *testing.T) {
 		if !strings.Contains(string(b), want) {
 			t.Errorf("no %s in %s", want, b)
 		}
+	}
+}
+
+func TestRunGoesOnWhenNobodyReadsTheRecords(t *testing.T) {
+	for name, leave := range map[string]func(*os.File) error{
+		"the reader has gone":            (*os.File).Close,
+		"the reader has stopped reading": func(r *os.File) error { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newLiveNet(t)
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _, _ = r.Close(), w.Close() })
+			n.stdout = w
+			p := n.start(t, 0, "run", "-c", n.file, "--record", "-")
+			p.waitFor(t, `"running"`)
+			if err := errors.Join(w.Close(), leave(r)); err != nil {
+				t.Fatal(err)
+			}
+			for range 30 { // more than a pipe holds
+				n.mustServe(t, 80)
+			}
+			if code := p.end(t, syscall.SIGTERM); code != 0 || !strings.Contains(p.stderr.String(), "records are missing") {
+				t.Errorf("exit code %d", code)
+			}
+		})
 	}
 }
 
