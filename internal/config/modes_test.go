@@ -120,16 +120,17 @@ func TestWrongL3DSR(t *testing.T) {
 
 func TestWrongOuterSources(t *testing.T) {
 	for name, c := range map[string]struct{ source, want string }{
-		"an address":            {"10.1.0.1", ""},
-		"a list of one":         {"[10.1.0.0/24]", ""},
-		"no list":               {"[]", "source: there is no source in the list; write an address or a prefix, or remove the key"},
-		"a name":                {"lb1", `source: "lb1" is a name, not an address; write its address; naru asks no name server`},
-		"no prefix":             {"10.1.0.0/33", `source: "10.1.0.0/33" is not a prefix; write it as 10.200.0.0/16 or "2001:db8::/64"`},
-		"bits behind it":        {"10.1.2.3/24", `source: "10.1.2.3/24" has bits behind the length of its prefix; write 10.1.2.0/24, or 10.1.2.3 for one address`},
-		"too much":              {"10.0.0.0/15", `source: 10.0.0.0/15 is too much: every address of it is naru's; write a part of it, /16 or longer`},
-		"multicast":             {"224.0.0.0/16", `source: 224.0.0.0 is a multicast address; use the address of one host`},
-		"two of a family":       {"[10.1.0.1, 10.2.0.0/16]", `source[1]: there are two IPv4 sources; write one address or prefix of each family`},
-		"of no backend":         {"2001:db8::/64", `source: 2001:db8::/64 is IPv6, and no backend is; the outer header is of the backend's family; write a source of the backends' family, or remove it`},
+		"an address":      {"10.1.0.1", ""},
+		"a list of one":   {"[10.1.0.0/24]", ""},
+		"no list":         {"[]", "source: there is no source in the list; write an address or a prefix, or remove the key"},
+		"a name":          {"lb1", `source: "lb1" is a name, not an address; write its address; naru asks no name server`},
+		"no prefix":       {"10.1.0.0/33", `source: "10.1.0.0/33" is not a prefix; write it as 10.200.0.0/16 or "2001:db8::/64"`},
+		"bits behind it":  {"10.1.2.3/24", `source: "10.1.2.3/24" has bits behind the length of its prefix; write 10.1.2.0/24, or 10.1.2.3 for one address`},
+		"too much":        {"10.0.0.0/15", `source: 10.0.0.0/15 is too much: every address of it is naru's; write a part of it, /16 or longer`},
+		"multicast":       {"224.0.0.0/16", `source: 224.0.0.0 is a multicast address; use the address of one host`},
+		"two of a family": {"[10.1.0.1, 10.2.0.0/16]", `source[1]: there are two IPv4 sources; write one address or prefix of each family`},
+		"of no backend": {"2001:db8::/64", "source: 2001:db8::/64 is IPv6, and no backend is; " +
+			"the outer header is of the backend's family; write a source of the backends' family, or remove it"},
 		"the VIP in it":         {"192.0.2.0/24", `source: 192.0.2.10 is a VIP, which cannot be the source of outer packets; use other addresses of naru's`},
 		"a mapping for a value": {"{a: b}", `source: must be text, this is a mapping; write it as 10.200.0.0/16`},
 	} {

@@ -40,12 +40,8 @@ func (c *hostCheck) outer(i int) {
 		return
 	}
 	for _, p := range s.L3DSR.Source {
-		for _, held := range c.host.Addrs {
-			if a := held.Prefix.Addr(); !p.IsSingleIP() && p.Contains(a) {
-				c.problem(fmt.Sprintf("services[%d].l3dsr.source", i),
-					fmt.Sprintf("this host's kernel holds %s, which is in %s, and a prefix is naru's as a whole", a, p),
-					"take a prefix without an address of this host")
-			}
+		if !p.IsSingleIP() {
+			c.outerPrefix(fmt.Sprintf("services[%d].l3dsr.source", i), p)
 		}
 	}
 	for _, family := range []string{"IPv4", "IPv6"} {
@@ -55,6 +51,22 @@ func (c *hostCheck) outer(i int) {
 			c.problem(fmt.Sprintf("services[%d].l3dsr", i),
 				fmt.Sprintf("no interface towards backends has an %s address that outer packets could come from", family),
 				"give it one, or write l3dsr.source")
+		}
+	}
+}
+
+// outerPrefix checks that nobody else has an address in a prefix of ours.
+func (c *hostCheck) outerPrefix(path string, p netip.Prefix) {
+	for _, held := range c.host.Addrs {
+		switch a := held.Prefix.Addr(); {
+		case p.Contains(a):
+			c.problem(path, fmt.Sprintf("this host's kernel holds %s, which is in %s, and a prefix is naru's as a whole", a, p),
+				"take a prefix without an address of this host")
+			return
+		case held.Prefix.Masked().Overlaps(p) && !held.Prefix.IsSingleIP():
+			c.warn(path, fmt.Sprintf("%s is part of the subnet %s of this host, and naru answers for every address of it",
+				p, held.Prefix.Masked()), "take a prefix of its own that routers send here")
+			return
 		}
 	}
 }

@@ -136,6 +136,12 @@ func TestHostChecksKnowTheModes(t *testing.T) {
 			},
 			"services[3].l3dsr.source: this host's kernel holds 10.10.10.254, which is in 10.10.10.0/24, and a prefix is " +
 				"naru's as a whole; take a prefix without an address of this host"},
+		"a prefix with neighbours in it": {
+			func(c *config.Config, _ *kernel.State) {
+				c.Services[3].L3DSR.Source[0] = netip.MustParsePrefix("10.10.10.64/26")
+			},
+			"services[3].l3dsr.source: 10.10.10.64/26 is part of the subnet 10.10.10.0/24 of this host, and naru answers for " +
+				"every address of it; take a prefix of its own that routers send here"},
 		"no address for the outer header": {
 			func(c *config.Config, h *kernel.State) {
 				c.Services[3].L3DSR.Source = c.Services[3].L3DSR.Source[:1]
