@@ -229,6 +229,15 @@ func TestWhatDoesNotFitATunnel(t *testing.T) {
 	if v != wire.Transmit || len(out) != 2 || out[0].bytes[20] != 44 {
 		t.Errorf("%v %v: %d frames, want 2 with fragment headers", v, why, len(out))
 	}
+	for i := range cfg.Services {
+		cfg.Services[i].Backends = cfg.Services[i].Backends[:1]
+		cfg.Services[i].Backends[0].Addr = addr(server1)
+	}
+	r = newRig(t, cfg)
+	v, why, out = r.put(0, big(1232, false, six, "["+vip6+"]:53"))
+	if v != wire.Transmit || len(out) != 2 || out[0].bytes[20]&0x60 != 0x20 || out[1].bytes[20]&0x60 != 0 {
+		t.Errorf("6in4: %v %v: %d frames, want 2 fragments without DF", v, why, len(out))
+	}
 	out = r.refused(0, big(1300, false, six, "["+vip6+"]:53"), wire.TooBigAnswered)
 	if m := parsed(t, out[0].bytes); binary.BigEndian.Uint32(m.Transport()[4:]) != 1280 {
 		t.Errorf("told %d, never below 1280", binary.BigEndian.Uint32(m.Transport()[4:]))
