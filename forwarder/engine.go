@@ -48,7 +48,7 @@ type Output struct {
 func NewOutput(legs int) *Output {
 	o := &Output{Legs: make([][]*wire.Frame, legs)}
 	for i := range o.Legs {
-		o.Legs[i] = make([]*wire.Frame, 0, MaxBatch+heldFrames+ownFrames)
+		o.Legs[i] = make([]*wire.Frame, 0, MaxBatch+heldFrames+heldFragments+ownFrames+burstFrames)
 	}
 	return o
 }
@@ -217,6 +217,7 @@ func (e *Engine) Tick(now wire.Time, out *Output, trace Trace) {
 func (e *Engine) begin(now wire.Time, out *Output, trace Trace) {
 	e.now = max(e.now, now)
 	e.out, e.trace = out, trace
+	e.table.Advance(e.now)
 	e.own.reset()
 	e.held.reset()
 	e.burst.reset()

@@ -152,7 +152,7 @@ func (e *Engine) stranger(p *wire.Packet) {
 // a reply. Everything else that is not addressed to us is the kernel's.
 func (e *Engine) plain(p *wire.Packet) {
 	if !e.snap.legs[p.Leg].Backend || !e.snap.plainSource(&p.Flow) || e.snap.hosts[p.Flow.Dst] ||
-		p.Flow.Dst.Multicast() || p.Flow.Dst.LinkLocal() {
+		p.Flow.Dst.Martian(p.Version) || p.Flow.Dst.LinkLocal() {
 		e.done(p, wire.NotOurAddress)
 		return
 	}
@@ -165,8 +165,8 @@ func (e *Engine) plain(p *wire.Packet) {
 		e.done(p, reason)
 		return
 	}
-	if mtu := e.snap.legs[e.neigh.Leg(hop)].MTU; p.SegmentLen() > mtu {
-		e.tooBig(p, mtu)
+	if p.SegmentLen() > e.snap.legs[e.neigh.Leg(hop)].MTU {
+		e.done(p, wire.TooBig) // no address is ours in whose name to answer
 		return
 	}
 	p.LowerTTL()

@@ -94,8 +94,13 @@ func (e *Engine) learn(leg uint8, addr wire.Addr, mac wire.MAC) bool {
 
 // checkClash reports another host that says it has an address of ours.
 func (e *Engine) checkClash(leg uint8, addr wire.Addr, mac wire.MAC) {
-	if !e.answers(addr, leg) || mac == e.snap.legs[leg].MAC {
+	if !e.answers(addr, leg) {
 		return
+	}
+	for i := range e.snap.legs {
+		if mac == e.snap.legs[i].MAC { // two legs on one segment hear each other
+			return
+		}
 	}
 	e.counters.AddressClash++
 	e.event(Event{Kind: AddressClash, Leg: leg, Addr: addr, MAC: mac})

@@ -12,6 +12,8 @@ const (
 	slotMask  = 1<<(32-slotShift) - 1 // slot numbers count modulo this plus one
 	closed    = slots
 	listCount = slots + 1
+
+	leap = 1 << (30 + stampShift) // ns: half a year
 )
 
 // Link chains an entry, or the head of a list, into a ring.
@@ -67,7 +69,7 @@ func (t *Table) Expired(c *Conn, now wire.Time) bool { return int32(stamp(now)-c
 // Expire visits at most budget entries whose turn has come and calls end for those whose idle time is over; end removes
 // them. It returns how many visits it made: budget means that there may be more to do.
 func (t *Table) Expire(now wire.Time, budget int, end func(ID)) int {
-	t.advance(now)
+	t.Advance(now)
 	visits := 0
 	for ; visits < budget; visits++ {
 		id := t.first(closed)
@@ -93,9 +95,16 @@ func (t *Table) Expire(now wire.Time, budget int, end func(ID)) int {
 	return visits
 }
 
-// advance deals with leaps of time: the hand never has more than one turn of the wheel to go. Beyond half of what stamps
-// can tell apart every deadline is over.
-func (t *Table) advance(now wire.Time) {
+// Advance tells the table the time, as Insert and Expire do too: call it before the lookups of a batch. It deals with
+// leaps: the hand never has more than one turn of the wheel to go, and after a leap that stamps cannot tell from a step
+// back every deadline is over.
+func (t *Table) Advance(now wire.Time) {
+	if now.Sub(t.last) > leap {
+		for i := range t.unused {
+			t.conns[i].deadline = stamp(now)
+		}
+	}
+	t.last = now
 	target := stamp(now) >> slotShift
 	if t.count == 0 {
 		t.hand = target

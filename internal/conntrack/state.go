@@ -195,7 +195,8 @@ func seqEnd(p *wire.Packet, seq uint32) uint32 {
 }
 
 // Restart reports whether a SYN of the client means a new connection although there is an entry: the old one is closed or
-// closing on both sides, its handshake was begun with another sequence number, or it has been idle for more than half of
+// closing on both sides, or the client's side of it is and the sequence number goes on from there (RFC 9293 3.6.1), its
+// handshake was begun with another sequence number, or it has been idle for more than half of
 // its idle time. Otherwise the SYN belongs to the old one, and the backend judges it.
 func (t *Table) Restart(now wire.Time, c *Conn, p *wire.Packet) bool {
 	if p.TCPFlags&(wire.SYN|wire.ACK|wire.RST) != wire.SYN {
@@ -205,7 +206,9 @@ func (t *Table) Restart(now wire.Time, c *Conn, p *wire.Packet) bool {
 	case TCPClosed:
 		return true
 	case TCPClosing:
-		if c.bothFIN() || c.Flags&oneSided != 0 {
+		seq, _ := p.Seq()
+		ended := c.Flags&finOriginal != 0 && c.ack[Reply] == c.end[Original] && int32(seq-c.end[Original]) > 0
+		if c.bothFIN() || c.Flags&oneSided != 0 || ended {
 			return true
 		}
 	case TCPSyn:

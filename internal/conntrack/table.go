@@ -148,6 +148,7 @@ type Table struct {
 	count  int
 
 	paths paths
+	last  wire.Time // of the latest call that was told the time
 }
 
 // ErrMemory says that a Memory does not have the lengths of Sizes.
@@ -176,7 +177,7 @@ func (t *Table) Conn(id ID) *Conn { return &t.conns[id] }
 // Insert makes a connection from c, whose addresses, ports, path and State are set, and puts it into the index under the
 // original key and, where replies pass, the reply key. It returns None when there is no room. The keys must not be there.
 func (t *Table) Insert(now wire.Time, c *Conn, original, reply uint64) ID {
-	t.advance(now)
+	t.Advance(now)
 	id := t.take()
 	if id == None {
 		return None
