@@ -134,13 +134,9 @@ func cut(t testing.TB, p *wire.Packet) (segments [][]byte) {
 	if !s.Start(p) {
 		t.Fatal("the super-frame cannot be cut")
 	}
-	left := s.Left()
 	dst := make([]byte, 2000)
 	for n, ok := s.Next(dst); ok; n, ok = s.Next(dst) {
 		segments = append(segments, bytes.Clone(dst[:n]))
-	}
-	if left != len(segments) || s.Left() != 0 {
-		t.Errorf("%d segments said, %d made, %d left", left, len(segments), s.Left())
 	}
 	return segments
 }

@@ -27,6 +27,33 @@ func listen(t *testing.T, n *wiretest.NS, address string) *net.UDPConn {
 	return conn.(*net.UDPConn)
 }
 
+// ready waits until datagrams to a socket arrive: an IPv6 address takes its time.
+func ready(t *testing.T, dev *afpacket.Device, f wiretest.Frame, to *net.UDPConn) {
+	t.Helper()
+	f.Payload = []byte("ready?")
+	p := f.Packet(t)
+	got := make([]byte, 100)
+	for range 100 {
+		if err := dev.Send([]*wire.Frame{&p.Frame}); err != nil {
+			t.Fatal(err)
+		}
+		to.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		if _, err := to.Read(got); err == nil {
+			return
+		}
+	}
+	t.Fatalf("nothing arrives at %v", to.LocalAddr())
+}
+
+// read returns the next datagram that is long.
+func read(conn *net.UDPConn, b []byte) (n int, err error) {
+	conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	for n < 100 && err == nil {
+		n, err = conn.Read(b)
+	}
+	return n, err
+}
+
 func TestTheKernelPutsFragmentsTogether(t *testing.T) {
 	wiretest.Root(t)
 	left, right := wiretest.NewNS(t, "left"), wiretest.NewNS(t, "right")
@@ -73,12 +100,12 @@ func TestTheKernelPutsFragmentsTogether(t *testing.T) {
 		for i, j := 0, len(frames)-1; i < j; i, j = i+1, j-1 { // the other way round, it must not matter
 			frames[i], frames[j] = frames[j], frames[i]
 		}
+		ready(t, dev, tc.Frame, tc.to)
 		if err := dev.Send(frames); err != nil {
 			t.Fatal(err)
 		}
 		got := make([]byte, 1<<16)
-		tc.to.SetReadDeadline(time.Now().Add(5 * time.Second))
-		n, err := tc.to.Read(got)
+		n, err := read(tc.to, got)
 		if err != nil || !bytes.Equal(got[:n], tc.Payload) {
 			t.Errorf("case %d: of %d bytes in %d fragments came %d: %v", i, len(tc.Payload), len(frames), n, err)
 		}

@@ -27,7 +27,7 @@ type Segmenter struct {
 
 // Start takes a super-frame that was parsed, with its addresses, TTL and DSCP as the segments shall have them. It is false
 // for what cannot be cut: what is no super-frame of TCP or UDP datagrams (UFO is not), a kind that is not the packet's,
-// lengths that lie. GSOSize may be as small as 1: see Left.
+// lengths that lie. GSOSize may be as small as 1, so the caller bounds how often it asks for the next segment.
 func (s *Segmenter) Start(p *wire.Packet) bool {
 	*s = Segmenter{}
 	if p.Version == 0 || p.Frag != wire.Whole || p.Offload.GSOSize == 0 {
@@ -68,14 +68,6 @@ func superHeader(p *wire.Packet) int {
 		}
 	}
 	return 0
-}
-
-// Left returns how many segments Next still has.
-func (s *Segmenter) Left() int {
-	if s.head == nil {
-		return 0
-	}
-	return max(1, (len(s.payload)+s.size-1)/s.size)
 }
 
 // Next writes the next segment to dst, from its Ethernet header on, and returns its length; ok is false when there is none
