@@ -8,8 +8,6 @@ import (
 	"naru/internal/wire"
 )
 
-const flood outcome = "fragment_flood"
-
 func TestTheOldestDatagramGoesWhenTheTableIsFull(t *testing.T) {
 	r := newRig(t, 8, 8)
 	from := func(i int) string { return fmt.Sprintf("192.0.%d.1", i) }

@@ -108,6 +108,9 @@ type outcome string
 const (
 	passed outcome = "passed" // with ports
 	kept   outcome = "held"
+
+	flood     outcome = "fragment_flood"
+	malformed outcome = "fragment_malformed"
 )
 
 // rig uses a table as the engine does.

@@ -164,15 +164,13 @@ func (t *Table) Value(id ID) uint32 { return t.datagrams[id].value }
 // SetValue keeps a value of the engine's with a datagram.
 func (t *Table) SetValue(id ID, v uint32) { t.datagrams[id].value = v }
 
-// Expire forgets at most budget datagrams whose time is over and returns how many held fragments were lost since the last
-// call, to whatever end: each is to be counted as FragmentLost.
+// Expire gives up at most budget datagrams whose first fragment did not come in time, and returns how many held fragments
+// were lost since the last call, to whatever end: each is to be counted as FragmentLost. Other datagrams take up nothing
+// but their own place, and are forgotten when that is needed or when their time is over and a fragment asks for them.
 func (t *Table) Expire(now wire.Time, budget int) int {
 	t.forgetFinished()
 	for ; budget > 0; budget-- {
 		id := t.oldest(waiting)
-		if id == None || !t.over(now, id) {
-			id = t.oldest(followed)
-		}
 		if id == None || !t.over(now, id) {
 			break
 		}
@@ -196,7 +194,7 @@ func (t *Table) seek(now wire.Time, pc *piece) (ID, wire.Reason) {
 	}
 	d := &t.datagrams[id]
 	reason := t.fits(now, id, pc)
-	if reason != wire.ReasonNone && d.known && d.version == 4 && now.Sub(d.last) > reuse {
+	if reason != wire.ReasonNone && d.version == 4 && now.Sub(d.last) > reuse {
 		t.forget(id)
 		return None, wire.ReasonNone
 	}

@@ -3,12 +3,14 @@ package frag_test
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"naru/internal/wire"
+	"naru/internal/wiretest"
 )
 
 func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
@@ -93,6 +95,7 @@ func TestFragments(t *testing.T) {
 		{"up to 65535 bytes", "4", "0-64+ passed, 65504-65515 passed", 0},
 		{"beyond 65535 bytes", "4", "0-64+ passed, 65504-65516 malformed", 0},
 		{"up to 65535 bytes of payload", "6", "0-64+ passed, 65528-65535 passed", 0},
+		{"the very last bytes twice", "6", "0-64+ passed, 65528-65535 passed, 65528-65535 overlap, 64-72+ passed", 0},
 		{"beyond 65535 bytes of payload", "6", "0-64+ passed, 65528-65536 malformed", 0},
 		{"without ports", "46", "0-0+ tiny, 64-70 held", 1},
 
@@ -171,6 +174,40 @@ func TestIPv6TellsTheProtocolInTheFirstFragmentOnly(t *testing.T) {
 		if p.Proto != wire.ProtoTCP || p.Flow.Proto != wire.ProtoTCP || p.Flow.SrcPort != 1000 {
 			t.Errorf("protocol %d, flow %+v", p.Proto, p.Flow)
 		}
+	}
+}
+
+func TestHeadersBeforeTheFragmentCountAsPayload(t *testing.T) {
+	for to, want := range map[int]outcome{65527: kept, 65528: malformed} {
+		b := part{id: 9, from: 65504, to: to, last: true, six: true}.frame()
+		b = slices.Insert(b, 54, []byte{44, 0, 1, 4, 0, 0, 0, 0}...) // hop-by-hop options
+		b[20] = 0
+		b[18], b[19] = 0, byte(len(b)-54)
+		p := wiretest.Packet(b)
+		if p.ParseLink() != wire.ReasonNone || p.ParseNetwork() != wire.ReasonNone {
+			t.Fatal("cannot parse")
+		}
+		if got := newRig(t, 4, 4).take(&p); got != want {
+			t.Errorf("up to %d: %s, want %s", to, got, want)
+		}
+	}
+}
+
+func TestAnOverlapGivesUpWhatIsHeldAtOnce(t *testing.T) {
+	r := newRig(t, 16, 16)
+	r.put(part{id: 9, from: 64, to: 128, six: true})
+	r.put(part{id: 9, from: 72, to: 80, six: true})
+	if lost := r.lost(); lost != 1 || r.held != 0 {
+		t.Errorf("%d lost, %d held", lost, r.held)
+	}
+}
+
+func TestOnlyWhatIsNotKnownIsHeld(t *testing.T) {
+	r := newRig(t, 16, 16)
+	r.put(part{id: 9, to: 64})
+	p, _ := part{id: 9, from: 64, to: 72}.packet(t)
+	if r.Hold(r.now, &p) {
+		t.Error("a fragment whose first one came is held")
 	}
 }
 
