@@ -28,6 +28,7 @@ func commands() []*cli.Command {
 		runCommand(),
 		checkCommand(),
 		configCommand(),
+		backendCommand(),
 		fenceCommand(),
 		labCommand(),
 		versionCommand(),

@@ -23,16 +23,17 @@ var may = map[string]string{
 	"internal/link/memory":   "internal/wire internal/link",
 	"internal/link/linktest": "internal/wire internal/link",
 
-	"internal/config": "sched",
-	"internal/kernel": "",
-	"internal/record": "internal/wire internal/conntrack forwarder",
+	"internal/config":  "sched",
+	"internal/kernel":  "",
+	"internal/backend": "internal/wire",
+	"internal/record":  "internal/wire internal/conntrack forwarder",
 	"internal/director": "internal/wire sched internal/conntrack forwarder internal/link internal/config " +
 		"internal/kernel",
 
 	"lab/server": "",
 	"lab":        "lab/server internal/record sched",
 	"cmd/naru": "internal/wire forwarder internal/link internal/link/afpacket internal/config internal/kernel " +
-		"internal/record internal/director lab lab/server",
+		"internal/record internal/director internal/backend lab lab/server",
 
 	"internal/wiretest": "internal/wire",
 	"internal/layering": "",
