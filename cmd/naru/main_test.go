@@ -119,6 +119,8 @@ func TestCheck(t *testing.T) {
 		{"check -", broken, 3, "", strings.Replace(failure, "broken.yaml", "-", 1)},
 		{"check missing.yaml", "", 1, "",
 			"naru check: missing.yaml: no such file; write one: naru config example > naru.yaml\n"},
+		{"check -q -", strings.Replace(example(t), "workers: auto", "workers: 2", 1), 3, "",
+			"-:9:12: node.workers: 2 workers are not available in this version of naru\n"},
 		{"check folder", "", 1, "", "naru check: folder: is a directory; name the file in it\n"},
 		{"check good.yaml/x", "", 1, "", "naru check: good.yaml/x: "},
 		{"check /dev/zero", "", 3, "", "/dev/zero: the file is larger than 1024 KiB\n"},

@@ -71,9 +71,9 @@ func runAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if cfg.Node.Workers > 1 {
-		return withCode(exitConfig, errors.New(cfg.Problem("node.workers", fmt.Sprintf(
-			"%d workers are not available in this version of naru", cfg.Node.Workers), "use 1 or auto").String()))
+	if problems := unavailable(cfg); problems != nil {
+		printProblems(c.App.ErrWriter, problems, src)
+		return withCode(exitConfig, nil)
 	}
 	seed, err := newSeed(c)
 	if err != nil {
