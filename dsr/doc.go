@@ -4,7 +4,7 @@
 // L3DSR by DSCP is Mark: the packet goes to the backend's address and its DSCP names the VIP. L3DSR by tunnel is Wrap:
 // the packet travels whole in another one, IP in IP or GUE. A tunnel takes only what is finished, because no offload
 // metadata describes a packet within a packet: Finish completes a checksum, a Segmenter cuts a super-frame as the kernel
-// does. A Fragmenter cuts what does not fit.
+// does. A Fragmenter cuts what does not fit, and Quoted reads what a router quotes of a tunnel's packet.
 //
 // Contract: functions on parsed packets and on bytes, in place or into memory of the caller; nothing is written outside
 // of it, whatever the packet and its offload metadata say. Nothing here knows connections, services or next hops, decides

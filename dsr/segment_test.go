@@ -146,8 +146,11 @@ func FuzzSegmenter(f *testing.F) {
 				return // it takes long to look at each; data grows, so it ends
 			}
 			q := parse(t, dst[:n])
-			if err := wiretest.Wrong(dst[:n]); err != nil && q.L4-q.L3 == int(dst[q.L3]&0xf)*4 {
-				t.Fatal(err)
+			// The judge knows neither extension headers nor UDP over IPv6 without a checksum.
+			if q.Version == 4 || q.L4-q.L3 == wire.IPv6Len && p.Unfinished() {
+				if err := wiretest.Wrong(dst[:n]); err != nil {
+					t.Fatal(err)
+				}
 			}
 			data = append(data, dst[n-segmentLen(&q):n]...)
 		}
