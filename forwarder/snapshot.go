@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -175,6 +176,10 @@ func Compile(cfg Config, workers int, seed Seed, prev *Snapshot) (*Snapshot, err
 	if prev == nil {
 		c.prev = &Snapshot{}
 	}
+	// The fence keeps what once was a backend of mode NAT from the kernel until naru ends, for the connections that it may
+	// still have: so its other traffic is naru's to route until then.
+	maps.Copy(s.plain, c.prev.plain)
+	maps.Copy(s.backends, c.prev.backends)
 	for i := range cfg.Services {
 		if err := c.service(&cfg.Services[i]); err != nil {
 			return nil, fmt.Errorf("forwarder: service %q: %w", cfg.Services[i].Name, err)

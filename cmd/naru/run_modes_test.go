@@ -159,6 +159,7 @@ func TestInModeNATTheClientHearsTheVIPOnlyAndBackendsStayReachable(t *testing.T)
 	if got := seen(); got[vip] == 0 || got[backend] != 0 {
 		t.Errorf("after the reload the client got packets from %v", got)
 	}
+	direct.say(t, "and three")
 
 	if code := p.end(t, syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d", code)
