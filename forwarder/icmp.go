@@ -134,9 +134,13 @@ func (e *Engine) carryError(p *wire.Packet, q *wire.Quote, c *conntrack.Conn, di
 	pi := &e.paths[c.Path]
 	switch {
 	case pi.key.mode == L2DSR:
+		e.sendWhole(p, hop)
+		return
 	case pi.key.mode == L3DSR && pi.key.l3dsr.Encap == EncapDSCP:
 		dsr.Mark(p, &path.Backend, pi.key.l3dsr.DSCP)
 		p.SealICMP() // the pseudo header of ICMPv6 has the address
+		e.sendWhole(p, hop)
+		return
 	case pi.key.mode == L3DSR:
 		p.LowerTTL()
 		e.wrap(p, pi, hop)

@@ -28,11 +28,11 @@ func (e *Engine) carry(p *wire.Packet, c *conntrack.Conn, dir conntrack.Dir, hop
 		}
 		e.sendFitting(p, hop)
 	case L2DSR:
-		e.send(p, hop)
+		e.sendWhole(p, hop)
 	case L3DSR:
 		if pi.key.l3dsr.Encap == EncapDSCP {
 			dsr.Mark(p, &path.Backend, pi.key.l3dsr.DSCP)
-			e.send(p, hop)
+			e.sendWhole(p, hop)
 			return
 		}
 		p.LowerTTL()

@@ -6,9 +6,24 @@ import (
 	"naru/internal/wire"
 )
 
-// send gives a packet its MAC addresses and puts it into the output; while the next hop's address is not known, the
-// packet waits or is dropped.
+// send sends a packet to its next hop. What follows it in the frame that it came in, padding, stays behind.
 func (e *Engine) send(p *wire.Packet, hop neigh.ID) {
+	p.Len = p.End
+	e.sendFrame(p, hop)
+}
+
+// sendWhole is send for a packet that goes on in its own frame: padding goes along, as through a switch, where the leg
+// can carry it and no device has to compute a checksum to the end of the frame.
+func (e *Engine) sendWhole(p *wire.Packet, hop neigh.ID) {
+	if p.Len-p.L3 > e.snap.legs[e.neigh.Leg(hop)].MTU || p.Offload.Flags&wire.NeedsCsum != 0 || p.Super() {
+		p.Len = p.End
+	}
+	e.sendFrame(p, hop)
+}
+
+// sendFrame gives a frame its MAC addresses and puts it into the output; while the next hop's address is not known, the
+// packet waits or is dropped.
+func (e *Engine) sendFrame(p *wire.Packet, hop neigh.ID) {
 	mac, wait := e.neigh.MAC(e.now, hop)
 	if mac == nil {
 		switch {
@@ -25,7 +40,6 @@ func (e *Engine) send(p *wire.Packet, hop neigh.ID) {
 	}
 	p.Leg = e.neigh.Leg(hop)
 	dsr.Redirect(&p.Frame, e.snap.legs[p.Leg].MAC, *mac)
-	p.Len = p.End // padding stays behind
 	e.emit(&p.Frame)
 	p.Verdict = wire.Transmit
 	e.counters.Transmitted++
@@ -110,7 +124,7 @@ func (h *holdTable) crowded(hop neigh.ID) bool {
 
 // keep copies a packet that waits for a next hop, whose address is to.
 func (h *holdTable) keep(p *wire.Packet, hop neigh.ID, to wire.Addr) bool {
-	d := p.Bytes()[:p.End]
+	d := p.Bytes()
 	if h.used == heldFrames || len(d) > heldSize-wire.Headroom || h.crowded(hop) {
 		return false
 	}
