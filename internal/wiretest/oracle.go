@@ -24,7 +24,7 @@ const (
 // The interfaces of the oracle's middle namespace, by side.
 var oracleIfs = [2]string{"a1", "b0"}
 
-// Oracle is the kernel's own full NAT between two veth pairs, driven one packet at a time: what goes in on one side
+// Oracle is the kernel's own translation between two veth pairs, driven one packet at a time: what goes in on one side
 // is known when the next goes in, so nothing depends on time. Nobody but the test speaks on either side, since the
 // outer namespaces have no addresses, and no checksum is left to a device.
 type Oracle struct {
@@ -68,6 +68,28 @@ type OracleFrame struct {
 // clients and to the backend. All is gone at the end of the test. It needs root (see Root).
 func NewOracle(t testing.TB, mtu [2]int, services []OracleService) *Oracle {
 	t.Helper()
+	return newNATOracle(t, mtu, services, true)
+}
+
+// NewDNATOracle is NewOracle without the translation of sources: replies come to the client's address.
+func NewDNATOracle(t testing.TB, mtu [2]int, services []OracleService) *Oracle {
+	t.Helper()
+	return newNATOracle(t, mtu, services, false)
+}
+
+func newNATOracle(t testing.TB, mtu [2]int, services []OracleService, snat bool) *Oracle {
+	t.Helper()
+	o := newOracle(t, mtu)
+	o.sysctls(t)
+	o.addresses(t, &OracleIPv4, "0.0.0.0/0")
+	o.addresses(t, &OracleIPv6, "::/0")
+	o.rules(t, services, snat)
+	return o
+}
+
+// newOracle makes the namespaces and what joins them.
+func newOracle(t testing.TB, mtu [2]int) *Oracle {
+	t.Helper()
 	Root(t)
 	outer := [2]*NS{NewNS(t, "clients"), NewNS(t, "backend")}
 	o := &Oracle{middle: NewNS(t, "oracle")}
@@ -83,10 +105,6 @@ func NewOracle(t testing.TB, mtu [2]int, services []OracleService) *Oracle {
 		copy(o.macs[side][:], o.middle.Link(t, oracleIfs[side]).Attrs().HardwareAddr)
 		o.sockets[side] = rawSocket(t, ns, "e0")
 	}
-	o.sysctls(t)
-	o.addresses(t, &OracleIPv4, "0.0.0.0/0")
-	o.addresses(t, &OracleIPv6, "::/0")
-	o.rules(t, services)
 	return o
 }
 

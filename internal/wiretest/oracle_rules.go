@@ -26,10 +26,10 @@ var ipFamilies = [2]ipFamily{
 	{nftables.TableFamilyIPv6, unix.NFPROTO_IPV6, 24, &OracleIPv6},
 }
 
-// rules makes the NAT: destination and source of what goes to a service are translated. What is not translated
-// (connection tracking calls it invalid, or it belongs to nothing) is dropped, and the kernel's own sockets hear
-// nothing.
-func (o *Oracle) rules(t testing.TB, services []OracleService) {
+// rules makes the NAT: the destination of what goes to a service is translated, and with snat the source. What is not
+// translated (connection tracking calls it invalid, or it belongs to nothing) is dropped, and the kernel's own sockets
+// hear nothing.
+func (o *Oracle) rules(t testing.TB, services []OracleService, snat bool) {
 	t.Helper()
 	c, err := nftables.New(nftables.WithNetNSFd(o.middle.FD()))
 	if err != nil {
@@ -55,7 +55,9 @@ func (o *Oracle) rules(t testing.TB, services []OracleService) {
 				c.AddRule(&nftables.Rule{Table: table, Chain: pre, Exprs: f.dnat(s)})
 			}
 		}
-		c.AddRule(&nftables.Rule{Table: table, Chain: post, Exprs: f.snat()})
+		if snat {
+			c.AddRule(&nftables.Rule{Table: table, Chain: post, Exprs: f.snat()})
+		}
 		c.AddRule(&nftables.Rule{Table: table, Chain: forward, Exprs: translated()})
 	}
 	if err := c.Flush(); err != nil {
