@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -58,8 +61,13 @@ func backendDoctor(c *cli.Context) error {
 		return usagef("--timeout %s is no time to wait", c.Duration("timeout"))
 	}
 	_, director := kernel.Holder()
-	r, err := backend.Doctor(backend.DoctorOptions{Target: t, Others: targets(cfg), Timeout: c.Duration("timeout"),
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	r, err := backend.Doctor(ctx, backend.DoctorOptions{Target: t, Others: targets(cfg), Timeout: c.Duration("timeout"),
 		Interface: c.String("interface"), Director: director})
+	if ctx.Err() != nil {
+		return withCode(exitInterrupted, nil)
+	}
 	if err != nil {
 		return backendError(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // ErrUnsupported says that the kernel or the machine lacks what is needed.
@@ -36,6 +37,7 @@ type Counter struct {
 // and does not answer that nobody speaks the protocol; inner packets go to the kernel by a TUN device.
 type Decap struct {
 	opt     DecapOptions
+	nl      *netlink.Handle // in the namespace of OpenDecap, whatever thread Run is on
 	tun     *tunDevice
 	sockets []*outerSocket
 	filter  atomic.Pointer[filter]
@@ -54,10 +56,14 @@ func OpenDecap(opt DecapOptions) (*Decap, error) {
 	if opt.Device == "" {
 		opt.Device = "naru-decap-" + string(opt.Mode)
 	}
-	d := &Decap{opt: opt}
+	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("backend: decap: netlink: %w", err)
+	}
+	d := &Decap{opt: opt, nl: nl}
 	d.readFilter()
-	var err error
 	if d.tun, err = openTun(opt.Device); err != nil {
+		nl.Close()
 		return nil, fmt.Errorf("backend: decap: %s: %w", opt.Device, err)
 	}
 	if d.sockets, err = openOuter(opt); err != nil {
@@ -76,10 +82,11 @@ func (d *Decap) Close() {
 		s.close()
 	}
 	d.tun.close()
+	d.nl.Close()
 }
 
-// Run moves packets until ctx ends, then closes everything and returns nil; an error is a socket's that cannot go on. The
-// addresses on lo are watched in the namespace of the calling thread.
+// Run moves packets until ctx ends, then closes everything and returns nil; an error is a socket's that cannot go on.
+// Any thread will do.
 func (d *Decap) Run(ctx context.Context) error {
 	defer d.Close()
 	ctx, cancel := context.WithCancel(ctx)
@@ -163,7 +170,7 @@ func (d *Decap) readFilter() {
 		d.filter.CompareAndSwap(nil, f)
 		return
 	}
-	vips, err := loopbackAddresses()
+	vips, err := loopbackAddresses(d.nl)
 	if err != nil && d.filter.Load() != nil {
 		return
 	}
@@ -174,12 +181,12 @@ func (d *Decap) readFilter() {
 }
 
 // loopbackAddresses returns the addresses on lo that are not loopback addresses.
-func loopbackAddresses() ([]netip.Addr, error) {
-	lo, err := netlink.LinkByName("lo")
+func loopbackAddresses(nl *netlink.Handle) ([]netip.Addr, error) {
+	lo, err := nl.LinkByName("lo")
 	if err != nil {
 		return nil, err
 	}
-	addrs, err := netlink.AddrList(lo, netlink.FAMILY_ALL)
+	addrs, err := nl.AddrList(lo, netlink.FAMILY_ALL)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"time"
@@ -79,10 +80,10 @@ type doctor struct {
 	path     int // bytes of the longest packet that got there, outer header included; 0: not known
 }
 
-// Doctor examines one backend from this host, on a thread in the network namespace that leads to it. An error says that
-// nothing could be asked (it wraps os.ErrPermission without the capabilities); what is wrong with the backend is in the
-// report.
-func Doctor(opt DoctorOptions) (Report, error) {
+// Doctor examines one backend from this host, on a thread in the network namespace that leads to it, until it is done or
+// ctx ends. An error says that nothing more could be asked (it wraps os.ErrPermission without the capabilities, or is the
+// context's); what is wrong with the backend is in the report.
+func Doctor(ctx context.Context, opt DoctorOptions) (Report, error) {
 	if opt.Timeout <= 0 {
 		opt.Timeout = time.Second
 	}
@@ -91,7 +92,7 @@ func Doctor(opt DoctorOptions) (Report, error) {
 		return Report{}, err
 	}
 	d.report = Report{Service: d.t.Service, Backend: d.t.Backend, Mode: string(d.t.Way)}
-	if err := d.open(); err != nil {
+	if err := d.open(ctx); err != nil {
 		return Report{}, fmt.Errorf("backend: doctor: %s: %w", d.t.Name(), err)
 	}
 	defer d.close()
@@ -109,7 +110,7 @@ func (d *doctor) close() {
 }
 
 // open finds the way to the backend and the addresses to ask from.
-func (d *doctor) open() error {
+func (d *doctor) open(ctx context.Context) error {
 	if name, _ := LocalInterface(d.t.Address); name != "" {
 		return fmt.Errorf("%s is an address of this machine; run the doctor on the director", d.t.Address)
 	}
@@ -129,7 +130,7 @@ func (d *doctor) open() error {
 			d.outer = p.Addr()
 		}
 	}
-	if d.seg, err = openSegment(l); err != nil {
+	if d.seg, err = openSegment(ctx, l); err != nil {
 		return err
 	}
 	if err := d.seg.listen(d.own, d.client, d.outer, d.t.VIP); err != nil {

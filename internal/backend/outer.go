@@ -109,10 +109,10 @@ func prepareOuter(fd, family int, local netip.Addr, port uint16, gue bool) error
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1); err != nil {
 		return err
 	}
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
-		return err
-	}
 	if gue {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return err
+		}
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_UDP, udpNoCheck6RX, 1); err != nil {
 			return err
 		}

@@ -59,7 +59,7 @@ func (c *rulesChange) purpose() (what, why string) {
 	return "", ""
 }
 
-// apply replaces the table as a whole, in one transaction.
+// apply replaces the table as a whole.
 func (c *rulesChange) apply(h *host) (bool, error) {
 	conn, err := nftables.New()
 	if err != nil {
@@ -77,20 +77,27 @@ func (c *rulesChange) apply(h *host) (bool, error) {
 		conn.DelTable(t)
 	}
 	conn.AddTable(t)
+	dscp := c.dscpRule()
 	if c.target.Way == DSCP {
-		c.addRule(conn, t, dscpChain, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw, c.dscpRule())
+		chain := conn.AddChain(&nftables.Chain{Name: dscpChain, Table: t, Type: nftables.ChainTypeFilter,
+			Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw})
+		if c.target.VIP.Is4() {
+			conn.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: dscp, UserData: c.fingerprint(dscp)})
+		}
 	}
 	if mss := c.segment(h.mtu); mss != 0 {
-		c.addRule(conn, t, mssChain, nftables.ChainHookOutput, nftables.ChainPriorityMangle, c.mssRule(mss))
+		chain := conn.AddChain(&nftables.Chain{Name: mssChain, Table: t, Type: nftables.ChainTypeFilter,
+			Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityMangle})
+		rule := c.mssRule(mss)
+		conn.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: rule, UserData: c.fingerprint(rule)})
 	}
-	return true, conn.Flush()
-}
-
-func (c *rulesChange) addRule(conn *nftables.Conn, t *nftables.Table, name string, hook *nftables.ChainHook,
-	prio *nftables.ChainPriority, exprs []expr.Any) {
-	chain := conn.AddChain(&nftables.Chain{Name: name, Table: t, Type: nftables.ChainTypeFilter, Hooknum: hook,
-		Priority: prio})
-	conn.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: exprs, UserData: c.fingerprint(exprs)})
+	if err := conn.Flush(); err != nil {
+		return true, err
+	}
+	if c.target.Way == DSCP && c.target.VIP.Is6() {
+		return true, addRawRule(t.Name, dscpChain, dscp, c.fingerprint(dscp))
+	}
+	return true, nil
 }
 
 // fingerprint tells a rule of ours from another: the values in it, without a packet count.

@@ -1,12 +1,14 @@
 package backend
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/google/nftables"
@@ -21,6 +23,7 @@ import (
 
 // segment is the network that the doctor asks on: a packet socket on one interface.
 type segment struct {
+	ctx  context.Context // ends every wait
 	conn *packet.Conn
 	name string
 	mac  wire.MAC
@@ -28,7 +31,7 @@ type segment struct {
 	buf  []byte
 }
 
-func openSegment(l netlink.Link) (*segment, error) {
+func openSegment(ctx context.Context, l netlink.Link) (*segment, error) {
 	attrs := l.Attrs()
 	if len(attrs.HardwareAddr) != 6 {
 		return nil, fmt.Errorf("%s is no Ethernet interface", attrs.Name)
@@ -38,7 +41,8 @@ func openSegment(l netlink.Link) (*segment, error) {
 	if err != nil {
 		return nil, fmt.Errorf("packet socket on %s: %w", attrs.Name, err)
 	}
-	s := &segment{conn: conn, name: attrs.Name, mac: wire.MAC(attrs.HardwareAddr), mtu: attrs.MTU, buf: make([]byte, 1<<16)}
+	s := &segment{ctx: ctx, conn: conn, name: attrs.Name, mac: wire.MAC(attrs.HardwareAddr), mtu: attrs.MTU,
+		buf: make([]byte, 1<<16)}
 	if err := s.ignoreOutgoing(); err != nil {
 		conn.Close()
 		return nil, err
@@ -125,10 +129,15 @@ func (s *segment) read(timeout time.Duration, take func(*answer) bool) (*answer,
 	if err := s.conn.SetReadDeadline(time.Now().Add(timeout)); err != nil {
 		return nil, err
 	}
+	stop := context.AfterFunc(s.ctx, func() { _ = s.conn.SetReadDeadline(time.Now()) })
+	defer stop()
 	for {
+		if err := s.ctx.Err(); err != nil {
+			return nil, err
+		}
 		n, _, err := s.conn.ReadFrom(s.buf)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return nil, nil
+			return nil, s.ctx.Err()
 		}
 		if err != nil {
 			return nil, fmt.Errorf("backend: receive on %s: %w", s.name, err)
@@ -141,14 +150,14 @@ func (s *segment) read(timeout time.Duration, take func(*answer) bool) (*answer,
 
 // reservation keeps a port of this host for the doctor, so that nobody else gets it and this kernel does not answer for it.
 type reservation struct {
-	fds  []int
-	conn *nftables.Conn
-	port uint16
+	fds   []int
+	table *nftables.Table // nil: no rule
+	port  uint16
 }
 
 // reserve takes a port on an address of this host, TCP and UDP. Replies to it reach the packet socket; a rule keeps them
-// from this kernel, which would reset them. The rule's table belongs to a socket of ours and ends with it, however this
-// process ends. A kernel without nftables resets: then only the traces at the backend are untidier.
+// from this kernel, which would reset them. A table that a killed doctor left is taken away. A kernel without nftables
+// resets: then only the traces at the backend are untidier.
 func reserve(addr netip.Addr) (*reservation, error) {
 	var err error
 	for range 16 {
@@ -191,17 +200,24 @@ func (r *reservation) bind(addr netip.Addr) error {
 	return nil
 }
 
-// tableOwned is NFT_TABLE_F_OWNER of linux/netfilter/nf_tables.h.
-const tableOwned = 2
+// doctorTable begins the names of the doctor's tables.
+const doctorTable = "naru-doctor-"
 
 func (r *reservation) fence(addr netip.Addr) {
-	conn, err := nftables.New(nftables.AsLasting())
+	conn, err := nftables.New()
 	if err != nil {
 		return
 	}
-	r.conn = conn
-	t := conn.AddTable(&nftables.Table{Name: fmt.Sprintf("naru-doctor-%d", r.port), Family: nftables.TableFamilyINet,
-		Flags: tableOwned})
+	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return
+	}
+	for _, t := range tables {
+		if strings.HasPrefix(t.Name, doctorTable) {
+			conn.DelTable(t)
+		}
+	}
+	t := conn.AddTable(&nftables.Table{Name: fmt.Sprint(doctorTable, r.port), Family: nftables.TableFamilyINet})
 	chain := conn.AddChain(&nftables.Chain{Name: "replies", Table: t, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw})
 	n := networkOf(addr, 0)
@@ -213,14 +229,20 @@ func (r *reservation) fence(addr netip.Addr) {
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.BigEndian.AppendUint16(nil, r.port)},
 		&expr.Verdict{Kind: expr.VerdictDrop})})
-	_ = conn.Flush() // without the rule the kernel resets, see reserve
+	if conn.Flush() == nil { // without the rule the kernel resets, see reserve
+		r.table = t
+	}
 }
 
 func (r *reservation) release() {
 	for _, fd := range r.fds {
 		unix.Close(fd)
 	}
-	if r.conn != nil {
-		_ = r.conn.CloseLasting()
+	if r.table == nil {
+		return
+	}
+	if conn, err := nftables.New(); err == nil {
+		conn.DelTable(r.table)
+		_ = conn.Flush() // another doctor may have been faster
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"syscall"
 
@@ -56,13 +57,11 @@ func openTun(name string) (*tunDevice, error) {
 	return t, nil
 }
 
-// up sets the device up. It gets no address of its own and sends nothing: no link-local address, no router solicitation.
+// up sets the device up. It sends nothing: no link-local address, no router solicitation.
 func (t *tunDevice) up(name string) error {
 	for _, p := range []struct{ path, value string }{
 		{"net/ipv6/conf/" + name + "/addr_gen_mode", "1"},
 		{"net/ipv6/conf/" + name + "/accept_ra", "0"},
-		// Replies leave by another interface. Loose, not off: the larger of all and this one counts, and all may be strict.
-		{"net/ipv4/conf/" + name + "/rp_filter", "2"},
 	} {
 		if _, err := writeSysctl(p.path, p.value); err != nil {
 			return err
@@ -72,7 +71,31 @@ func (t *tunDevice) up(name string) error {
 	if err != nil {
 		return err
 	}
+	if _, err := loosen(l); err != nil {
+		return err
+	}
 	return netlink.LinkSetUp(l)
+}
+
+// dummyAddress is the IPv4 dummy address (RFC 7600 4.8): it means nothing and belongs to nobody.
+const dummyAddress = "192.0.0.8"
+
+// loosen lets IPv4 packets in by a tunnel device whose replies leave by another: a loose reverse path filter, not none,
+// since the larger of all and this one counts and all may be strict. On an interface without an address even a loose one
+// drops everything, so it gets one that is never chosen as a source.
+func loosen(l netlink.Link) (changed bool, err error) {
+	changed, err = writeSysctl("net/ipv4/conf/"+l.Attrs().Name+"/rp_filter", "2")
+	if err != nil {
+		return changed, err
+	}
+	dummy := &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP(dummyAddress).To4(), Mask: net.CIDRMask(32, 32)},
+		Scope: unix.RT_SCOPE_HOST}
+	if err := netlink.AddrAdd(l, dummy); err != nil && !errors.Is(err, unix.EEXIST) {
+		return changed, err
+	} else if err == nil {
+		changed = true
+	}
+	return changed, nil
 }
 
 // write hands over one inner packet; several goroutines may call it.

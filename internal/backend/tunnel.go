@@ -105,7 +105,7 @@ func (c *decapChange) kernelDevice() (changed bool, err error) {
 	if err != nil {
 		return changed, err
 	}
-	did, err := writeSysctl("net/ipv4/conf/"+c.device()+"/rp_filter", "2")
+	did, err := loosen(l)
 	if err != nil {
 		return changed, err
 	}
@@ -162,7 +162,8 @@ func (c *decapChange) shell(string) (do, undo []string) {
 		do = append([]string{fmt.Sprintf("ip fou add port %d gue%s", c.target.GUEPort, six)}, do...)
 		undo = append(undo, fmt.Sprintf("ip fou del port %d%s", c.target.GUEPort, six))
 	}
-	do = append(do, "sysctl -w net/ipv4/conf/"+d+"/rp_filter=2", "ip link set "+d+" up",
+	do = append(do, "sysctl -w net/ipv4/conf/"+d+"/rp_filter=2", "ip addr replace "+dummyAddress+"/32 dev "+d+" scope host",
+		"ip link set "+d+" up",
 		"# where the kernel has no such device: "+c.command())
 	return do, undo
 }
