@@ -43,7 +43,7 @@ func (e *Engine) reject(p *wire.Packet, how Reject, reason wire.Reason) {
 	}
 }
 
-// hopLimit answers a packet whose TTL or hop limit is used up, in the name of the address that it was sent to.
+// hopLimit answers a packet whose TTL or hop limit is used up.
 func (e *Engine) hopLimit(p *wire.Packet) {
 	if p.Proto == wire.ProtoTCP && p.TCPFlags&wire.RST != 0 {
 		e.done(p, wire.HopLimit)
@@ -66,9 +66,14 @@ func (e *Engine) tooBig(p *wire.Packet, mtu int) {
 	e.sendError(p, &err, wire.TooBigAnswered, wire.TooBig)
 }
 
-// sendError writes an ICMP error over the packet that it is about, which was addressed to us and is untouched so far.
+// sendError writes an ICMP error over the packet that it is about, which is untouched so far. It comes from the address that
+// the packet was sent to, if that is ours; what a backend of mode NAT sends to others gets an error from the leg's own.
 func (e *Engine) sendError(p *wire.Packet, err *icmpError, sent, limited wire.Reason) {
-	if p.Frag == wire.LaterFragment || !e.limit.allow(e.now, &p.Flow.Src) {
+	from := p.Flow.Dst
+	if e.snap.owned[from] == nil {
+		from = e.askFrom(p.Leg, p.Flow.Src)
+	}
+	if p.Frag == wire.LaterFragment || from.Unspecified() || !e.limit.allow(e.now, &p.Flow.Src) {
 		e.done(p, limited)
 		return
 	}
@@ -86,11 +91,11 @@ func (e *Engine) sendError(p *wire.Packet, err *icmpError, sent, limited wire.Re
 	binary.BigEndian.PutUint32(t[4:], err.word)
 	if p.Version == 4 {
 		t[0], t[1] = err.type4, err.code4
-		putIPv4(ip, length, wire.ProtoICMP, &p.Flow.Dst, &p.Flow.Src)
+		putIPv4(ip, length, wire.ProtoICMP, &from, &p.Flow.Src)
 		p.Proto = wire.ProtoICMP
 	} else {
 		t[0], t[1] = err.type6, err.code6
-		putIPv6(ip, length-head, wire.ProtoICMPv6, &p.Flow.Dst, &p.Flow.Src)
+		putIPv6(ip, length-head, wire.ProtoICMPv6, &from, &p.Flow.Src)
 		p.Proto = wire.ProtoICMPv6
 	}
 	p.SealICMP()

@@ -157,7 +157,7 @@ func (e *Engine) plain(p *wire.Packet) {
 		return
 	}
 	if p.TTL() <= 1 {
-		e.done(p, wire.HopLimit)
+		e.hopLimit(p)
 		return
 	}
 	hop, reason := e.route(p.Flow.Dst)
