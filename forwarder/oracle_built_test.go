@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/gopacket/layers"
 
+	"naru/forwarder"
 	"naru/internal/wire"
 	"naru/internal/wiretest"
 )
@@ -17,34 +18,48 @@ import (
 // talk is an oracle with one service, TCP or UDP, and the two ends of a conversation.
 type talk struct {
 	*oracleRun
-	v6, udp                     bool
-	client, vip, backend, local netip.AddrPort
-	router, host                string // addresses that send errors, behind and in front
-	n                           *int   // packets put in so far, of all clients
+	v6, udp              bool
+	stray                fate // of what a backend sends that belongs to no connection
+	client, vip, backend netip.AddrPort
+	local                netip.AddrPort // what the backend speaks with: the client itself in mode NAT
+	router, host         string         // addresses that send errors, behind and in front
+	n                    *int           // packets put in so far, of all clients
 }
 
-// talks runs a test for both families.
+// talks runs a test for both NAT modes and both families.
 func talks(t *testing.T, udp bool, mtu [2]int, f func(t *testing.T, k *talk)) {
-	for _, v6 := range []bool{false, true} {
-		name := map[bool]string{false: "ipv4 ", true: "ipv6 "}[v6] + map[bool]string{false: "tcp", true: "udp"}[udp]
-		t.Run(name, func(t *testing.T) {
-			k := &talk{v6: v6, udp: udp, n: new(int), client: netip.MustParseAddrPort("203.0.113.5:51000"), router: "10.9.9.9",
-				vip: netip.MustParseAddrPort("192.0.2.1:80"), host: "198.51.100.7"}
-			addrs, proto := wiretest.OracleIPv4, uint8(wire.ProtoTCP)
-			if v6 {
-				k.client, k.vip = netip.MustParseAddrPort("[2001:db8:1::5]:51000"), netip.MustParseAddrPort("[2001:db8:2::1]:80")
-				k.router, k.host = "2001:db8:9::9", "2001:db8:7::7"
-				addrs = wiretest.OracleIPv6
-			}
-			if udp {
-				proto = wire.ProtoUDP
-			}
-			k.backend, k.local = netip.AddrPortFrom(addrs.Backend, 8080), netip.AddrPortFrom(addrs.Local, k.client.Port())
-			k.oracleRun = newOracleRun(t, mtu, []wiretest.OracleService{{VIP: k.vip, Backend: k.backend, Proto: proto}})
-			f(t, k)
-			k.report()
-		})
+	for _, mode := range []forwarder.Mode{forwarder.FullNAT, forwarder.NAT} {
+		for _, v6 := range []bool{false, true} {
+			name := fmt.Sprintf("%s ipv%d %s", map[forwarder.Mode]string{forwarder.FullNAT: "fullnat", forwarder.NAT: "nat"}[mode],
+				map[bool]int{false: 4, true: 6}[v6], map[bool]string{false: "tcp", true: "udp"}[udp])
+			t.Run(name, func(t *testing.T) {
+				k := newTalk(t, mode, v6, udp, mtu)
+				f(t, k)
+				k.report()
+			})
+		}
 	}
+}
+
+func newTalk(t *testing.T, mode forwarder.Mode, v6, udp bool, mtu [2]int) *talk {
+	t.Helper()
+	k := &talk{v6: v6, udp: udp, stray: dropped, n: new(int), client: netip.MustParseAddrPort("203.0.113.5:51000"), router: "10.9.9.9",
+		vip: netip.MustParseAddrPort("192.0.2.1:80"), host: "198.51.100.7"}
+	addrs, proto := wiretest.OracleIPv4, uint8(wire.ProtoTCP)
+	if v6 {
+		k.client, k.vip = netip.MustParseAddrPort("[2001:db8:1::5]:51000"), netip.MustParseAddrPort("[2001:db8:2::1]:80")
+		k.router, k.host = "2001:db8:9::9", "2001:db8:7::7"
+		addrs = wiretest.OracleIPv6
+	}
+	if udp {
+		proto = wire.ProtoUDP
+	}
+	k.backend, k.local = netip.AddrPortFrom(addrs.Backend, 8080), netip.AddrPortFrom(addrs.Local, k.client.Port())
+	if mode == forwarder.NAT {
+		k.local, k.stray = k.client, equal // it is routed on
+	}
+	k.oracleRun = newOracleRun(t, mode, mtu, []wiretest.OracleService{{VIP: k.vip, Backend: k.backend, Proto: proto}})
+	return k
 }
 
 // as makes it another client of the same address.
@@ -138,7 +153,7 @@ func TestTCPAsTheKernelTranslatesIt(t *testing.T) {
 		k.upEqual("ACK", wiretest.Frame{TCP: "A", Seq: 2, Ack: 2})
 		k.upEqual("RST", wiretest.Frame{TCP: "R", Seq: 2})
 		k.upEqual("SYN after the RST", wiretest.Frame{TCP: "S", Seq: 77})
-		k.want(dropped, wiretest.BackendSide, "of no connection", k.as(9).down(wiretest.Frame{TCP: "A", Seq: 1, Ack: 2}))
+		k.want(k.stray, wiretest.BackendSide, "of no connection", k.as(9).down(wiretest.Frame{TCP: "A", Seq: 1, Ack: 2}))
 	})
 }
 
@@ -192,7 +207,7 @@ func TestUDPAsTheKernelTranslatesIt(t *testing.T) {
 		wrong := k.up(wiretest.Frame{Payload: payload(10)})
 		l4(wrong)[6] ^= 0x11
 		k.want(equal, wiretest.ClientSide, "wrong checksum", wrong)
-		k.want(dropped, wiretest.BackendSide, "of no connection", k.as(9).down(wiretest.Frame{Payload: payload(3)}))
+		k.want(k.stray, wiretest.BackendSide, "of no connection", k.as(9).down(wiretest.Frame{Payload: payload(3)}))
 	})
 }
 
@@ -260,6 +275,9 @@ func TestSpentTTLAsTheKernelAnswersIt(t *testing.T) {
 			k.want(answered, wiretest.ClientSide, "first packet", k.up(wiretest.Frame{TCP: "S", Seq: 1, TTL: 1}))
 			k.open()
 			k.upEqual("the last hop but one", wiretest.Frame{TCP: "A", Seq: 2, Ack: 2, TTL: 2})
+			if k.stray == equal {
+				k.want(answered, wiretest.BackendSide, "of no connection", k.as(9).down(wiretest.Frame{TCP: "A", TTL: 1}))
+			}
 			for _, n := range payloadSizes {
 				what := fmt.Sprintf("%d bytes", n)
 				k.want(answered, wiretest.ClientSide, what, k.up(wiretest.Frame{TCP: "A", Seq: 2, Ack: 2, TTL: 1,

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"naru/forwarder"
 	"naru/internal/wire"
 	"naru/internal/wiretest"
 )
@@ -71,7 +72,7 @@ func oracleCapture(t *testing.T, dir, file string) {
 	if len(steps) == 0 {
 		return
 	}
-	r := newOracleRun(t, [2]int{9000, 9000}, services)
+	r := newOracleRun(t, forwarder.FullNAT, [2]int{9000, 9000}, services)
 	may := captureDifferences[file]
 	r.explain = func(o *outcome) string { return explainCapture(o, may) }
 	for why, numbers := range may {

@@ -64,11 +64,23 @@ type outcome struct {
 	differs []string // lines of text
 }
 
-// newOracleRun makes both. mtu is that of the clients' and of the backend's side.
-func newOracleRun(t *testing.T, mtu [2]int, services []wiretest.OracleService) *oracleRun {
+// newOracleRun makes both, in mode FullNAT or NAT. mtu is that of the clients' and of the backend's side.
+func newOracleRun(t *testing.T, mode forwarder.Mode, mtu [2]int, services []wiretest.OracleService) *oracleRun {
 	t.Helper()
-	oracle := wiretest.NewOracle(t, mtu, services)
-	return &oracleRun{rig: newRig(t, oracleConfig(mtu, oracle.MACs(), services)), oracle: oracle,
+	make := wiretest.NewOracle
+	if mode == forwarder.NAT {
+		make = wiretest.NewDNATOracle
+	}
+	oracle := make(t, mtu, services)
+	cfg := oracleConfig(mtu, oracle.MACs(), services)
+	for i := range cfg.Services {
+		cfg.Services[i].Mode = mode
+	}
+	if mode == forwarder.NAT { // what naru says of its own comes from the kernel's address
+		cfg.Legs[1].Addrs = []netip.Prefix{netip.PrefixFrom(wiretest.OracleIPv4.Local, 24),
+			netip.PrefixFrom(wiretest.OracleIPv6.Local, 64)}
+	}
+	return &oracleRun{rig: newRig(t, cfg), oracle: oracle,
 		explain: func(*outcome) string { return "" }, drops: map[wire.Reason]int{}, explained: map[string]int{}}
 }
 

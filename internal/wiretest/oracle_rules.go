@@ -27,8 +27,8 @@ var ipFamilies = [2]ipFamily{
 }
 
 // rules makes the NAT: the destination of what goes to a service is translated, and with snat the source. What is not
-// translated (connection tracking calls it invalid, or it belongs to nothing) is dropped, and the kernel's own sockets
-// hear nothing.
+// translated (connection tracking calls it invalid, or it belongs to nothing) is dropped, but without snat a backend is
+// reached by its own address too: what it sends then is routed on. The kernel's own sockets hear nothing.
 func (o *Oracle) rules(t testing.TB, services []OracleService, snat bool) {
 	t.Helper()
 	c, err := nftables.New(nftables.WithNetNSFd(o.middle.FD()))
@@ -55,10 +55,14 @@ func (o *Oracle) rules(t testing.TB, services []OracleService, snat bool) {
 				c.AddRule(&nftables.Rule{Table: table, Chain: pre, Exprs: f.dnat(s)})
 			}
 		}
+		c.AddRule(&nftables.Rule{Table: table, Chain: forward, Exprs: translated()})
 		if snat {
 			c.AddRule(&nftables.Rule{Table: table, Chain: post, Exprs: f.snat()})
+			continue
 		}
-		c.AddRule(&nftables.Rule{Table: table, Chain: forward, Exprs: translated()})
+		for _, proto := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+			c.AddRule(&nftables.Rule{Table: table, Chain: forward, Exprs: plain(proto)})
+		}
 	}
 	if err := c.Flush(); err != nil {
 		t.Fatalf("wiretest: oracle: nftables: %v", err)
@@ -97,6 +101,14 @@ func translated() []expr.Any {
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
 		&expr.Verdict{Kind: expr.VerdictAccept},
 	}
+}
+
+// plain is "iifname b0 meta l4proto P accept".
+func plain(proto byte) []expr.Any {
+	return append(ifName(expr.MetaKeyIIFNAME, oracleIfs[BackendSide]),
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{proto}},
+		&expr.Verdict{Kind: expr.VerdictAccept})
 }
 
 func ifName(key expr.MetaKey, name string) []expr.Any {
