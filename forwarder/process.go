@@ -165,8 +165,8 @@ func (e *Engine) plain(p *wire.Packet) {
 		e.done(p, reason)
 		return
 	}
-	if p.SegmentLen() > e.snap.legs[e.neigh.Leg(hop)].MTU {
-		e.done(p, wire.TooBig) // no address is ours in whose name to answer
+	if mtu := e.snap.legs[e.neigh.Leg(hop)].MTU; p.SegmentLen() > mtu {
+		e.tooBig(p, mtu)
 		return
 	}
 	p.LowerTTL()
