@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
 
 	"naru/internal/wire"
@@ -82,47 +83,43 @@ func (c *rulesChange) apply(h *host) (bool, error) {
 		chain := conn.AddChain(&nftables.Chain{Name: dscpChain, Table: t, Type: nftables.ChainTypeFilter,
 			Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw})
 		if c.target.VIP.Is4() {
-			conn.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: dscp, UserData: c.fingerprint(dscp)})
+			conn.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: dscp, UserData: c.dscpComment()})
 		}
 	}
 	if mss := c.segment(h.mtu); mss != 0 {
 		chain := conn.AddChain(&nftables.Chain{Name: mssChain, Table: t, Type: nftables.ChainTypeFilter,
 			Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityMangle})
-		rule := c.mssRule(mss)
-		conn.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: rule, UserData: c.fingerprint(rule)})
+		conn.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: c.mssRule(mss), UserData: c.mssComment(mss)})
 	}
 	if err := conn.Flush(); err != nil {
 		return true, err
 	}
 	if c.target.Way == DSCP && c.target.VIP.Is6() {
-		return true, addRawRule(t.Name, dscpChain, dscp, c.fingerprint(dscp))
+		return true, addRawRule(t.Name, dscpChain, dscp, c.dscpComment())
 	}
 	return true, nil
 }
 
-// fingerprint tells a rule of ours from another: the values in it, without a packet count.
-func (c *rulesChange) fingerprint(exprs []expr.Any) []byte {
-	text := fmt.Sprintf("%s>%s", c.target.VIP, c.target.Address)
-	for _, e := range exprs {
-		switch e := e.(type) {
-		case *expr.Cmp:
-			text += fmt.Sprintf(" %x", e.Data)
-		case *expr.Immediate:
-			text += fmt.Sprintf(" =%x", e.Data)
-		}
-	}
-	text = text[:min(len(text), 120)]
-	return append([]byte{0, byte(len(text) + 1)}, append([]byte(text), 0)...) // a comment, as nft(8) writes it
+// comment makes a rule's comment, as nft(8) shows it. It holds every value in the rule: that is how a rule that stands is
+// told from one to be replaced.
+func comment(format string, args ...any) []byte {
+	return userdata.AppendString(nil, userdata.TypeComment, fmt.Sprintf(format, args...))
 }
+
+func (c *rulesChange) dscpComment() []byte {
+	return comment("%s by DSCP %d at %s", c.target.VIP, c.target.Code, c.target.Address)
+}
+
+func (c *rulesChange) mssComment(mss uint16) []byte { return comment("%s MSS %d", c.target.VIP, mss) }
 
 // stands reports whether the kernel has exactly the rules that apply would make.
 func (c *rulesChange) stands(conn *nftables.Conn, t *nftables.Table, mtu int) (bool, error) {
 	want := map[string][]byte{}
 	if c.target.Way == DSCP {
-		want[dscpChain] = c.fingerprint(c.dscpRule())
+		want[dscpChain] = c.dscpComment()
 	}
 	if mss := c.segment(mtu); mss != 0 {
-		want[mssChain] = c.fingerprint(c.mssRule(mss))
+		want[mssChain] = c.mssComment(mss)
 	}
 	chains, err := conn.ListChainsOfTableFamily(nftables.TableFamilyINet)
 	if err != nil {
