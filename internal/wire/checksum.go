@@ -8,6 +8,16 @@ import (
 // Sum adds b to a running ones' complement sum (RFC 1071). An odd last byte is padded with zero, so that only the last
 // piece of a packet may be odd. Fold ends it.
 func Sum(b []byte, sum uint64) uint64 {
+	for len(b) >= 32 { // four words a turn, their carries in one chain
+		var carry uint64
+		sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(b), 0)
+		sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(b[8:]), carry)
+		sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(b[16:]), carry)
+		sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(b[24:]), carry)
+		sum, carry = bits.Add64(sum, carry, 0)
+		sum += carry
+		b = b[32:]
+	}
 	for len(b) >= 8 {
 		var carry uint64
 		sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(b), 0)

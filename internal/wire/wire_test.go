@@ -221,3 +221,11 @@ func FuzzParse(f *testing.F) {
 }
 
 func endpoint(s string) wire.Addr { return wire.AddrFrom(netip.MustParseAddr(s)) }
+
+func BenchmarkSum(b *testing.B) {
+	data := make([]byte, 1400)
+	b.SetBytes(1400)
+	for b.Loop() {
+		data[0] += byte(wire.Fold(wire.Sum(data, 0)))
+	}
+}
