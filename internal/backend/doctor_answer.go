@@ -192,7 +192,8 @@ func (d *doctor) wrongSource(a *answer) {
 		d.failAnswer(text, fmt.Sprintf("the reply's source is rewritten on %s or behind it", d.t.Backend), effect,
 			fmt.Sprintf("nft list ruleset   # on %s: take replies from %s out of masquerading", d.t.Backend, d.t.VIP))
 	case d.t.Way == DSCP && d.mark == markChanged:
-		d.failAnswer(text, "the mark was changed on the way, see dscp", effect, "keep DSCP on the way, or use l3dsr: {encap: ipip}")
+		d.failAnswer(text, "the mark was changed on the way, see dscp", effect,
+			"keep DSCP on the way, or use l3dsr: {encap: ipip}")
 	case d.t.Way == DSCP && d.mark != markWorks:
 		cause := "the DSCP rule is missing at " + d.t.Backend
 		if d.mark == markUnknown {

@@ -270,7 +270,8 @@ func (d *doctor) segmentSize() (bool, error) {
 		d.ok("mss", "segments of at most %d bytes, which fit", d.segments)
 		return true, nil
 	}
-	d.add(Check{Status: Fail, Name: "mss", Text: fmt.Sprintf("the SYN/ACK asks for segments of %d bytes, %d fit", d.segments, most),
+	d.add(Check{Status: Fail, Name: "mss",
+		Text:   fmt.Sprintf("the SYN/ACK asks for segments of %d bytes, %d fit", d.segments, most),
 		Cause:  fmt.Sprintf("%s does not know that the way from naru to it carries less", d.t.Backend),
 		Effect: "every client must first be told by ICMP to send less; where that is filtered, connections hang",
 		Fix: fmt.Sprintf("nft: ip saddr %s tcp flags & (syn|rst) == syn tcp option maxseg size set %d; all of it: %s",
