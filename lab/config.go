@@ -58,11 +58,20 @@ func configure(s *Scenario, pool []netip.Addr, o Options, socket string) string 
 			b.WriteString("    backends:\n")
 			for _, backend := range s.Backends {
 				addr := t.Node(backend).addr(vip.Is4() != o.CrossFamily)
-				fmt.Fprintf(&b, "      - {name: %s, address: \"%s\", weight: 1}\n", backend, addr)
+				fmt.Fprintf(&b, "      - {name: %s, address: \"%s\", weight: 1%s}\n", backend, addr, pathMTU(s.Mode, o))
 			}
 		}
 	}
 	return b.String()
+}
+
+// pathMTU is a backend's MTU where naru cannot learn it: a router's error about a marked packet goes to the client, to
+// whom it means nothing. Of its own outer headers naru hears.
+func pathMTU(m Mode, o Options) string {
+	if m == ModeDSCP && o.PathMTU != 0 {
+		return fmt.Sprintf(", mtu: %d", o.PathMTU)
+	}
+	return ""
 }
 
 // modeLines are the lines of a service that choose its mode.

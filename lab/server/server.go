@@ -9,7 +9,6 @@ package server
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -50,7 +49,7 @@ func Run(ctx context.Context, name string, ready func()) error {
 		return fmt.Errorf("server: sum: %w", err)
 	}
 	defer sum.Close()
-	echo, err := net.ListenPacket("udp", fmt.Sprintf(":%d", EchoPort))
+	echo, err := listenEcho(fmt.Sprintf(":%d", EchoPort))
 	if err != nil {
 		return fmt.Errorf("server: echo: %w", err)
 	}
@@ -137,22 +136,6 @@ func serveSum(l net.Listener, name string) error {
 				fmt.Fprintf(c, "%s %d %x\n", name, n, hash.Sum(nil))
 			}
 		}()
-	}
-}
-
-// serveEcho answers every datagram with the name, the peer and the datagram.
-func serveEcho(c net.PacketConn, name string) error {
-	buf := make([]byte, 65536)
-	for {
-		n, from, err := c.ReadFrom(buf)
-		if errors.Is(err, net.ErrClosed) {
-			return fmt.Errorf("server: echo: %w", err)
-		}
-		if err != nil {
-			continue // an ICMP error that belongs to an earlier answer
-		}
-		answer := append([]byte(name+" "+peer(from.String())+" "), buf[:n]...)
-		_, _ = c.WriteTo(answer, from) // a lost answer is what UDP may do
 	}
 }
 

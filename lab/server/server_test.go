@@ -101,7 +101,7 @@ func TestSumAnswersAfterTheEndOfTheStream(t *testing.T) {
 }
 
 func TestEchoTellsWhoAndWhom(t *testing.T) {
-	s, err := net.ListenPacket("udp", "127.0.0.1:0")
+	s, err := listenEcho("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
