@@ -1,6 +1,7 @@
 package forwarder_test
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -29,6 +30,11 @@ type oracleRun struct {
 
 	// explain returns why a packet may differ, or nothing.
 	explain func(o *outcome) string
+	// parts are the fragments that the kernel and naru sent, by the side that they left on: each forwards them in its own
+	// time, and full NAT with an identification of its own.
+	parts     [2][2][][]byte
+	fragments bool // some have gone in
+
 	// silent are numbers of packets for which the kernel is known to send nothing, whatever the engine does.
 	silent []int
 
@@ -45,12 +51,14 @@ const (
 	dropped               // nothing came out of either
 	answered              // both sent an error, the same but for what each host fills in as it likes
 	explained             // they differ, and may
+	inParts               // a fragment: what they make together is compared at the end
 	differs
 	numFates
 )
 
 func (f fate) String() string {
-	return [...]string{"equal", "dropped by both", "answered by both", "explained", "different"}[f]
+	return [...]string{"equal", "dropped by both", "answered by both", "explained",
+		"fragments", "different"}[f]
 }
 
 // outcome is what became of one packet.
@@ -131,10 +139,77 @@ func (r *oracleRun) step(number int, side wiretest.Side, frame []byte) (fate, []
 	if len(o.naru) > 0 && !slices.Contains(r.silent, number) {
 		wait = waitForFrame
 	}
-	o.kernel = r.oracle.Step(r.t, side, frame, wait)
+	fragment := wiretest.Fragment(frame)
+	if fragment {
+		wait, r.fragments = waitForNone, true
+	}
+	for _, f := range o.naru {
+		if fragment && wiretest.Fragment(f.bytes) {
+			r.parts[naruParts][f.leg] = append(r.parts[naruParts][f.leg], f.bytes)
+		}
+	}
+	o.kernel = r.whole(r.oracle.Step(r.t, side, frame, wait))
+	if fragment {
+		r.fates[inParts]++
+		return inParts, o.kernel
+	}
+	for len(o.kernel) == 0 && wait == waitForFrame { // fragments may have come late
+		more := r.oracle.Await(r.t, wait)
+		if len(more) == 0 {
+			break
+		}
+		o.kernel = r.whole(more)
+	}
 	f := r.judge(&o)
 	r.fates[f]++
 	return f, o.kernel
+}
+
+// Of oracleRun.parts.
+const (
+	kernelParts = iota
+	naruParts
+)
+
+// whole puts aside the fragments among what the kernel sent, once some have gone in.
+func (r *oracleRun) whole(frames []wiretest.OracleFrame) []wiretest.OracleFrame {
+	if !r.fragments {
+		return frames
+	}
+	return slices.DeleteFunc(frames, func(f wiretest.OracleFrame) bool {
+		if !wiretest.Fragment(f.Frame) {
+			return false
+		}
+		r.parts[kernelParts][f.Side] = append(r.parts[kernelParts][f.Side], f.Frame)
+		return true
+	})
+}
+
+// joinParts wants the datagrams that the fragments make to be the same, and returns how many there are and how many more
+// the kernel has: what naru refused by name.
+func (r *oracleRun) joinParts() (same, more int) {
+	r.t.Helper()
+	r.whole(r.oracle.Await(r.t, waitForNone))
+	for side := range 2 {
+		kernel, _ := wiretest.Datagrams(r.parts[kernelParts][side])
+		naru, left := wiretest.Datagrams(r.parts[naruParts][side])
+		for _, d := range kernel {
+			if slices.ContainsFunc(naru, func(n []byte) bool { return bytes.Equal(n, d) }) {
+				same++
+			} else {
+				more++
+			}
+		}
+		for _, d := range naru {
+			if !slices.ContainsFunc(kernel, func(k []byte) bool { return bytes.Equal(k, d) }) {
+				r.t.Errorf("side %d: the kernel has no such datagram: %d bytes %x", side, len(d), d[:min(len(d), 120)])
+			}
+		}
+		if left > 0 {
+			r.t.Logf("side %d: naru forwarded %d incomplete datagrams", side, left)
+		}
+	}
+	return same, more
 }
 
 // judge compares.

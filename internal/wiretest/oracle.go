@@ -171,15 +171,19 @@ func (o *Oracle) awaitLocal(t testing.TB, a netip.Addr) {
 	t.Fatalf("wiretest: oracle: %s does not become an address of this host", a)
 }
 
-// Step sends one frame in on a side and returns what the kernel sends for it on either side: it waits at most that
-// long for a first frame and takes what else is there then. Frames that the kernel sends on its own account, to
-// groups, are left out.
+// Step sends one frame in on a side and returns what the kernel sends for it; see Await.
 func (o *Oracle) Step(t testing.TB, in Side, frame []byte, wait time.Duration) []OracleFrame {
 	t.Helper()
 	if _, err := unix.Write(o.sockets[in], frame); err != nil {
 		t.Fatalf("wiretest: oracle: send %d bytes: %v", len(frame), err)
 	}
-	var out []OracleFrame
+	return o.Await(t, wait)
+}
+
+// Await returns what the kernel sends on either side: it waits at most that long for a first frame and takes what else is
+// there then. Frames that the kernel sends on its own account, to groups, are left out.
+func (o *Oracle) Await(t testing.TB, wait time.Duration) (out []OracleFrame) {
+	t.Helper()
 	for deadline := time.Now().Add(wait); ; {
 		for side, fd := range o.sockets {
 			out = append(out, receive(t, Side(side), fd)...)
