@@ -126,7 +126,9 @@ func (d *doctor) nameOf(mac wire.MAC) string {
 	}
 	for _, n := range list {
 		ip, ok := netip.AddrFromSlice(n.IP)
-		if ip = ip.Unmap(); !ok || n.HardwareAddr.String() != text || ip == d.t.VIP {
+		ip = ip.Unmap()
+		virtual := slices.ContainsFunc(d.opt.Others, func(o Target) bool { return o.VIP == ip })
+		if !ok || n.HardwareAddr.String() != text || ip == d.t.VIP || virtual {
 			continue
 		}
 		for _, o := range d.opt.Others {

@@ -218,8 +218,9 @@ func (r *reservation) fence(addr netip.Addr) {
 		}
 	}
 	t := conn.AddTable(&nftables.Table{Name: fmt.Sprint(doctorTable, r.port), Family: nftables.TableFamilyINet})
+	// Not in prerouting: with br_netfilter a bridge runs that hook before the packet socket on it sees the frame.
 	chain := conn.AddChain(&nftables.Chain{Name: "replies", Table: t, Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw})
+		Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityRaw})
 	n := networkOf(addr, 0)
 	rule := append(n.family(), n.address(n.dst, addr)...)
 	conn.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: append(rule,
