@@ -66,18 +66,22 @@ func (e *Engine) laterFragment(p *wire.Packet) {
 }
 
 // follow sends a later fragment, whose ports are known now, where its first one went: by the connection that this made or
-// belongs to. Where there is none, the first was not forwarded, and this is not either.
+// belongs to, or on plainly. Where there is no connection to an address of ours, the first was not forwarded, and this is
+// not either.
 func (e *Engine) follow(p *wire.Packet) {
 	p.Hash = e.table.Hash(&p.Flow) | 1
 	id, dir := e.table.Lookup(&p.Flow, p.Hash)
 	if e.trace != nil {
 		e.rec.lookup(e, id, dir)
 	}
-	if id == conntrack.None || e.table.Expired(e.table.Conn(id), e.now) {
+	switch {
+	case id != conntrack.None && !e.table.Expired(e.table.Conn(id), e.now):
+		e.forward(p, id, dir)
+	case e.snap.owned[p.Flow.Dst] == nil:
+		e.plain(p)
+	default:
 		e.done(p, wire.Fragment)
-		return
 	}
-	e.forward(p, id, dir)
 }
 
 // takeID and keepID remember, with the datagram, the identification that full NAT gave it: many clients send from one
