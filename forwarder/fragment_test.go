@@ -22,8 +22,9 @@ func bigDatagram(src string) wiretest.Frame {
 }
 
 // pieces cuts a packet into fragments of at most n bytes of data, by hand.
-func pieces(t testing.TB, f wiretest.Frame, n int) (out []wire.Packet) {
-	b := f.Bytes(t)
+func pieces(t testing.TB, f wiretest.Frame, n int) []wire.Packet { return cutFrame(f.Bytes(t), n) }
+
+func cutFrame(b []byte, n int) (out []wire.Packet) {
 	head := 34
 	if b[12] == 0x86 {
 		head = 54

@@ -26,14 +26,16 @@ type talk struct {
 	n                    *int           // packets put in so far, of all clients
 }
 
+// natModes are the modes that the kernel's connection tracking has too.
+var natModes = map[string]forwarder.Mode{"fullnat": forwarder.FullNAT, "nat": forwarder.NAT}
+
 // talks runs a test for both NAT modes and both families.
 func talks(t *testing.T, udp bool, mtu [2]int, f func(t *testing.T, k *talk)) {
-	for _, mode := range []forwarder.Mode{forwarder.FullNAT, forwarder.NAT} {
+	for mode := range natModes {
 		for _, v6 := range []bool{false, true} {
-			name := fmt.Sprintf("%s ipv%d %s", map[forwarder.Mode]string{forwarder.FullNAT: "fullnat", forwarder.NAT: "nat"}[mode],
-				map[bool]int{false: 4, true: 6}[v6], map[bool]string{false: "tcp", true: "udp"}[udp])
+			name := fmt.Sprintf("%s ipv%d %s", mode, map[bool]int{false: 4, true: 6}[v6], map[bool]string{false: "tcp", true: "udp"}[udp])
 			t.Run(name, func(t *testing.T) {
-				k := newTalk(t, mode, v6, udp, mtu)
+				k := newTalk(t, natModes[mode], v6, udp, mtu)
 				f(t, k)
 				k.report()
 			})
@@ -43,8 +45,8 @@ func talks(t *testing.T, udp bool, mtu [2]int, f func(t *testing.T, k *talk)) {
 
 func newTalk(t *testing.T, mode forwarder.Mode, v6, udp bool, mtu [2]int) *talk {
 	t.Helper()
-	k := &talk{v6: v6, udp: udp, stray: dropped, n: new(int), client: netip.MustParseAddrPort("203.0.113.5:51000"), router: "10.9.9.9",
-		vip: netip.MustParseAddrPort("192.0.2.1:80"), host: "198.51.100.7"}
+	k := &talk{v6: v6, udp: udp, stray: dropped, n: new(int), client: netip.MustParseAddrPort("203.0.113.5:51000"),
+		vip: netip.MustParseAddrPort("192.0.2.1:80"), router: "10.9.9.9", host: "198.51.100.7"}
 	addrs, proto := wiretest.OracleIPv4, uint8(wire.ProtoTCP)
 	if v6 {
 		k.client, k.vip = netip.MustParseAddrPort("[2001:db8:1::5]:51000"), netip.MustParseAddrPort("[2001:db8:2::1]:80")
@@ -209,6 +211,38 @@ func TestUDPAsTheKernelTranslatesIt(t *testing.T) {
 		k.want(equal, wiretest.ClientSide, "wrong checksum", wrong)
 		k.want(k.stray, wiretest.BackendSide, "of no connection", k.as(9).down(wiretest.Frame{Payload: payload(3)}))
 	})
+}
+
+func TestFragmentsAsTheKernelTranslatesThem(t *testing.T) {
+	for _, udp := range []bool{false, true} {
+		talks(t, udp, fullMTU, func(t *testing.T, k *talk) {
+			k.open()
+			orders := [][]int{{0, 1, 2}, {2, 1, 0}, {1, 0, 2}}
+			for round, order := range orders {
+				f := wiretest.Frame{TCP: "A", Seq: 2, Ack: 2, ID: uint16(round + 1), TOS: uint8(round), Payload: payload(1400)}
+				for side, whole := range [][]byte{k.up(f), k.down(f)} {
+					all := cutFrame(whole, 512)
+					for _, i := range order {
+						b := all[i].Bytes()
+						if k.v6 { // a datagram of its own
+							b[wire.EthernetLen+wire.IPv6Len+7] = byte(round)
+						}
+						k.want(inParts, wiretest.Side(side), fmt.Sprintf("round %d fragment %d", round, i), b)
+					}
+				}
+			}
+			want := 2 * len(orders)
+			if k.stray == equal { // a backend is reached by its own address
+				want++
+				for i, p := range cutFrame(k.as(9).down(wiretest.Frame{TCP: "A", ID: 99, Payload: payload(1000)}), 512) {
+					k.want(inParts, wiretest.BackendSide, fmt.Sprintf("stray fragment %d", i), p.Bytes())
+				}
+			}
+			if same, more := k.joinParts(); same != want || more != 0 {
+				t.Errorf("%d datagrams are the same, want %d; the kernel has %d more", same, want, more)
+			}
+		})
+	}
 }
 
 func TestWrongChecksumsAsTheKernelTreatsThem(t *testing.T) {

@@ -43,6 +43,8 @@ func conversationOf(v *ipView) conversation {
 type oracleAdapter struct {
 	server   map[conversation]netip.AddrPort
 	services []OracleService
+	snat     bool // backends speak with the oracle's local address
+	begun    map[conversation]bool
 }
 
 // AdaptCapture chooses the services that a capture speaks with, the busiest first, and returns them with the packets
@@ -50,7 +52,17 @@ type oracleAdapter struct {
 // client's port, and so does what an ICMP error quotes. Checksums are adapted: what was wrong stays wrong. The
 // frames have no MAC addresses yet; see Oracle.Address.
 func AdaptCapture(packets []Captured) (services []OracleService, steps []OracleStep) {
-	a := oracleAdapter{server: map[conversation]netip.AddrPort{}}
+	return adapt(packets, true)
+}
+
+// AdaptCaptureDNAT is AdaptCapture for NewDNATOracle: replies go to the client, and so does what an ICMP error quotes. What
+// a server sends before its client is left out: to the kernel it would begin a connection of the backend's own.
+func AdaptCaptureDNAT(packets []Captured) (services []OracleService, steps []OracleStep) {
+	return adapt(packets, false)
+}
+
+func adapt(packets []Captured, snat bool) (services []OracleService, steps []OracleStep) {
+	a := oracleAdapter{server: map[conversation]netip.AddrPort{}, snat: snat, begun: map[conversation]bool{}}
 	a.choose(packets)
 	for i := range packets {
 		if s, ok := a.step(&packets[i]); ok {
@@ -178,14 +190,15 @@ func (a *oracleAdapter) step(p *Captured) (OracleStep, bool) {
 func (a *oracleAdapter) segment(v *ipView, s *OracleStep) bool {
 	if a.find(v, v.dst) != nil {
 		s.Client = v.src
+		a.begun[conversationOf(v)] = true
 		return true
 	}
 	service := a.find(v, v.src)
-	if service == nil {
+	if service == nil || !a.snat && !a.begun[conversationOf(v)] {
 		return false
 	}
 	s.Side, s.Client = BackendSide, v.dst
-	v.readdress(service.Backend, netip.AddrPortFrom(localOf(v), v.dst.Port()))
+	v.readdress(service.Backend, netip.AddrPortFrom(a.local(v.dst), v.dst.Port()))
 	return true
 }
 
@@ -199,7 +212,7 @@ func (a *oracleAdapter) laterFragment(v *ipView, s *OracleStep) bool {
 			return true
 		case vip == v.src.Addr():
 			s.Side = BackendSide
-			v.readdress(service.Backend, netip.AddrPortFrom(localOf(v), 0))
+			v.readdress(service.Backend, netip.AddrPortFrom(a.local(v.dst), 0))
 			return true
 		}
 	}
@@ -223,23 +236,29 @@ func (a *oracleAdapter) icmpError(v *ipView, s *OracleStep) bool {
 	}
 	s.Side, s.Client = BackendSide, q.src
 	right := wrongTransport(v.ip[:min(v.end, len(v.ip))]) == nil
-	q.readdress(netip.AddrPortFrom(localOf(v), q.src.Port()), service.Backend)
+	local := a.local(q.src)
+	q.readdress(netip.AddrPortFrom(local, q.src.Port()), service.Backend)
 	from := v.src
 	if from.Addr() == service.VIP.Addr() {
 		from = netip.AddrPortFrom(service.Backend.Addr(), 0)
 	}
-	v.readdress(from, netip.AddrPortFrom(localOf(v), 0))
+	v.readdress(from, netip.AddrPortFrom(local, 0))
 	if right {
 		v.sealICMP()
 	}
 	return true
 }
 
-func localOf(v *ipView) netip.Addr {
-	if v.v4 {
+// local returns the address that backends have a client's packets from.
+func (a *oracleAdapter) local(client netip.AddrPort) netip.Addr {
+	switch {
+	case !a.snat:
+		return client.Addr()
+	case client.Addr().Is4():
 		return OracleIPv4.Local
+	default:
+		return OracleIPv6.Local
 	}
-	return OracleIPv6.Local
 }
 
 // readdress writes the ends of a packet and adapts the checksums that are there, by RFC 1624 in its plainest form.
