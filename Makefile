@@ -29,7 +29,7 @@ build: bin/naru ## build ./bin/naru, one static binary
 bin/naru: FORCE
 	go build -trimpath -o bin/naru ./cmd/naru
 
-demo: bin/naru ## show full NAT at work in network namespaces, packet by packet (as root)
+demo: bin/naru ## show full NAT and direct server return side by side, packet by packet (as root)
 	@./bin/naru lab demo
 
 test: ## vet and test everything; as root also with real traffic in network namespaces
@@ -51,9 +51,9 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$dir" || exit 1; \
 	done
 
-bench: ## run the benchmarks (BENCH, BENCHTIME), with each time's ratio to the baseline
+bench: ## run the benchmarks (BENCH, BENCHTIME); of every mode, the ratio to a baseline of the same run
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem -timeout 30m \
-		./forwarder ./internal/conntrack ./internal/wire ./nat ./sched | $(ratio)
+		./forwarder ./dsr ./nat ./sched ./internal/conntrack ./internal/frag ./internal/wire | $(ratio)
 
 lint: ## gofmt, vet and staticcheck (downloaded for the first time)
 	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "run gofmt -w on: $$bad" >&2; exit 1; }
