@@ -99,7 +99,7 @@ func (s *story) explain(w io.Writer, before, after *sighting, request, again boo
 	}
 	s.changes(t, before, after, request)
 	if l != nil && l.NextHop != "" {
-		t.line("next hop", "%s", nextHopWords(l, s.lab.nodeOf(after.dstMAC)))
+		t.line("next hop", "%s", s.lab.nextHopWords(l, s.lab.nodeOf(after.dstMAC)))
 	}
 }
 
@@ -111,12 +111,12 @@ func (s *story) changes(t *teller, before, after *sighting, request bool) {
 		sourceWhy, destWhy = "so that replies come back here", "the backend's own address"
 	}
 	if before.src == after.src {
-		t.line("source", "%-18s    %-18s stays: the backend sees the client", before.src, "")
+		t.line("source", "%-18s stays: the backend sees the client", before.src)
 	} else {
 		t.line("source", "%-18s -> %-18s %s", before.src, after.src, sourceWhy)
 	}
 	if before.dst == after.dst {
-		t.line("destination", "%-18s    %-18s stays: the backend answers as the VIP", before.dst, "")
+		t.line("destination", "%-18s stays: the backend answers as the VIP", before.dst)
 	} else {
 		t.line("destination", "%-18s -> %-18s %s", before.dst, after.dst, destWhy)
 	}
@@ -127,12 +127,12 @@ func (s *story) changes(t *teller, before, after *sighting, request bool) {
 		t.line("around it", "%s: the packet travels whole", o)
 	}
 	if before.ttl == after.ttl {
-		t.line("TTL", "%-18d    %-18s stays: this is a switch's work, not a router's", before.ttl, "")
+		t.line("TTL", "%-18d stays: this is a switch's work, not a router's", before.ttl)
 	} else {
 		t.line("TTL", "%-18d -> %-18d as at any router", before.ttl, after.ttl)
 	}
 	if s.lab.scenario.Mode == ModeL2DSR {
-		t.line("MAC", "%s -> %s  %s's: all that changes, with the source MAC",
+		t.line("MAC", "%s -> %s  %s's; the source MAC is naru's own",
 			net.HardwareAddr(before.dstMAC[:]), net.HardwareAddr(after.dstMAC[:]), to)
 	}
 }

@@ -79,9 +79,9 @@ func schedulerWords(short string) string {
 }
 
 // nextHopWords says whose MAC address a packet got.
-func nextHopWords(l *record.Line, to string) string {
-	if l.After != nil && l.NextHop == l.After.Dst {
-		return fmt.Sprintf("%s itself, on the network of %s", to, l.Out)
+func (l *Lab) nextHopWords(line *record.Line, to string) string {
+	if n := l.topology.Node(to); n != nil && n.Servers {
+		return fmt.Sprintf("%s, %s itself, on the network of %s", line.NextHop, to, line.Out)
 	}
-	return fmt.Sprintf("%s, the gateway on %s", l.NextHop, l.Out)
+	return fmt.Sprintf("%s, the gateway on %s", line.NextHop, line.Out)
 }

@@ -157,6 +157,7 @@ func labUpCommand() *cli.Command {
 			&cli.StringFlag{Name: "source-pool", Value: "held",
 				Usage: "`held`: the local address is the director's own; free: nobody's"},
 			&cli.StringFlag{Name: "offload", Value: "on", Usage: "`on`, or off: tso and gso off on the director's interfaces"},
+			&cli.IntFlag{Name: "path-mtu", Usage: "the cable in the middle of the path to the backends carries `BYTES` (l3dsr-*, remote)"},
 			&cli.StringFlag{Name: "legs", Value: "veth", Usage: "`veth` or macvlan: the director's interfaces"},
 		},
 		Action: labUp,
@@ -181,6 +182,9 @@ func labOptions(c *cli.Context) (lab.Options, error) {
 		default:
 			return o, usagef("--%s must be %s or %s, not %q", f.name, f.normal, f.other, c.String(f.name))
 		}
+	}
+	if o.PathMTU = c.Int("path-mtu"); o.PathMTU != 0 && (o.PathMTU < 1280 || o.PathMTU > 1500) {
+		return o, usagef("--path-mtu must be 1280 to 1500, not %d", o.PathMTU)
 	}
 	o.NoNaru = c.Bool("no-naru")
 	return o, nil
