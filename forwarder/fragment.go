@@ -19,7 +19,11 @@ const (
 // which have no ports, follow it. One that comes before the first is held a little.
 func (e *Engine) fragment(p *wire.Packet) {
 	if !e.ourFragment(p) {
-		e.other(p)
+		if p.Frag == wire.LaterFragment && e.fenced(p) {
+			e.routeOn(p)
+		} else {
+			e.other(p)
+		}
 		return
 	}
 	if p.Frag == wire.LaterFragment {
@@ -77,8 +81,8 @@ func (e *Engine) follow(p *wire.Packet) {
 	switch {
 	case id != conntrack.None && !e.table.Expired(e.table.Conn(id), e.now):
 		e.forward(p, id, dir)
-	case e.snap.owned[p.Flow.Dst] == nil:
-		e.plain(p)
+	case e.fenced(p):
+		e.routeOn(p)
 	default:
 		e.done(p, wire.Fragment)
 	}
@@ -116,7 +120,7 @@ func (e *Engine) ourFragment(p *wire.Packet) bool {
 	o := e.snap.owned[p.Flow.Dst]
 	switch {
 	case o == nil:
-		return len(e.snap.plain) > 0 && e.snap.backends[p.Flow.Src]
+		return e.fenced(p)
 	case !o.kernel:
 		return true
 	case p.Frag == wire.LaterFragment:

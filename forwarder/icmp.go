@@ -161,6 +161,9 @@ func (e *Engine) carryError(p *wire.Packet, q *wire.Quote, c *conntrack.Conn, di
 // foreignError ends an error that is about no connection of ours; to an address that is the kernel's it is the kernel's.
 func (e *Engine) foreignError(p *wire.Packet, o *owned, reason wire.Reason) {
 	switch {
+	case e.fenced(p):
+		e.routeOn(p)
+		return
 	case o == nil:
 		reason = wire.NotOurAddress
 	case o.kernel:

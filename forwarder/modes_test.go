@@ -418,3 +418,24 @@ func TestSourcesOfTunnelsAreAnsweredFor(t *testing.T) {
 		t.Errorf("64 flows come from %d sources of %s", len(sources), opt.Source4)
 	}
 }
+
+// TestWhatTheFenceTakesFromABackendOfModeNATIsRoutedOn: later fragments and ICMP errors do not tell whose they are.
+func TestWhatTheFenceTakesFromABackendOfModeNATIsRoutedOn(t *testing.T) {
+	cfg := inMode(forwarder.NAT, forwarder.L3DSROptions{})
+	cfg.HostAddrs = []netip.Addr{addr("10.10.10.254")}
+	r := newRig(t, cfg)
+	datagram := fromServer(1, wiretest.Frame{Src: server1 + ":5353", Dst: "203.0.113.9:99", UDP: true, ID: 9, Payload: make([]byte, 900)})
+	parts := pieces(t, datagram, 512)
+	r.refused(1, parts[0], wire.NotOurAddress) // the kernel forwards the first: no port of a service
+	if v, why, out := r.put(1, parts[1]); v != wire.Transmit || len(out) != 1 {
+		t.Errorf("its later fragment: %v %v", v, why)
+	}
+	quoted := wiretest.Frame{Src: "203.0.113.9:99", Dst: server1 + ":5353", UDP: true}.Bytes(t)[14:]
+	icmp := fromServer(1, wiretest.Frame{Src: server1, Dst: "203.0.113.9",
+		ICMP: append([]byte{wire.ICMPUnreachable, 3, 0, 0, 0, 0, 0, 0}, quoted...)})
+	if out := r.forwarded(1, icmp); string(out.Transport()[8:]) != string(quoted) {
+		t.Error("an ICMP error about something else was changed")
+	}
+	icmp.Dst = "10.10.10.254"
+	r.refused(1, icmp.Packet(t), wire.NotOurAddress)
+}

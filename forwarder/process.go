@@ -151,8 +151,22 @@ func (e *Engine) stranger(p *wire.Packet) {
 // plain routes on what a backend of mode NAT sends of its own: the fence keeps it from the kernel, since it might have been
 // a reply. Everything else that is not addressed to us is the kernel's.
 func (e *Engine) plain(p *wire.Packet) {
-	if !e.snap.legs[p.Leg].Backend || !e.snap.plainSource(&p.Flow) || e.snap.hosts[p.Flow.Dst] ||
-		p.Flow.Dst.Martian(p.Version) || p.Flow.Dst.LinkLocal() {
+	if !e.snap.plainSource(&p.Flow) {
+		e.done(p, wire.NotOurAddress)
+		return
+	}
+	e.routeOn(p)
+}
+
+// fenced reports whether a packet comes from a backend of mode NAT: the fence also keeps from the kernel what may belong to
+// a connection and does not tell by its ports, later fragments and ICMP errors.
+func (e *Engine) fenced(p *wire.Packet) bool {
+	return e.snap.legs[p.Leg].Backend && e.snap.fenced[p.Flow.Src] && e.snap.owned[p.Flow.Dst] == nil
+}
+
+// routeOn forwards a packet as a router does, unless it is addressed to this host, or to nobody in particular.
+func (e *Engine) routeOn(p *wire.Packet) {
+	if !e.snap.legs[p.Leg].Backend || e.snap.hosts[p.Flow.Dst] || p.Flow.Dst.Martian(p.Version) || p.Flow.Dst.LinkLocal() {
 		e.done(p, wire.NotOurAddress)
 		return
 	}

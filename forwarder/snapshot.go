@@ -59,8 +59,9 @@ type Snapshot struct {
 
 	hosts    map[wire.Addr]bool // what this host's kernel holds
 	backends map[wire.Addr]bool
-	outer    []netip.Prefix    // sources of tunnels, where they are more than one address
-	plain    map[endpoint]bool // backends of mode NAT, whose own traffic naru routes on since the fence stops it
+	fenced   map[wire.Addr]bool // backends of mode NAT
+	outer    []netip.Prefix     // sources of tunnels, where they are more than one address
+	plain    map[endpoint]bool  // backends of mode NAT, whose own traffic naru routes on since the fence stops it
 
 	shared map[string]*shared
 	pools  map[poolKey][]*nat.Pool
@@ -164,7 +165,8 @@ func Compile(cfg Config, workers int, seed Seed, prev *Snapshot) (*Snapshot, err
 	s := &Snapshot{
 		legs: slices.Clone(cfg.Legs), owned: map[wire.Addr]*owned{}, routes: compileRoutes(cfg.Routes),
 		neighbors: slices.Clone(cfg.Neighbors), hosts: map[wire.Addr]bool{}, plain: map[endpoint]bool{},
-		backends: map[wire.Addr]bool{}, shared: map[string]*shared{}, pools: map[poolKey][]*nat.Pool{},
+		backends: map[wire.Addr]bool{}, fenced: map[wire.Addr]bool{},
+		shared: map[string]*shared{}, pools: map[poolKey][]*nat.Pool{},
 	}
 	for _, a := range cfg.HostAddrs {
 		s.hosts[wire.AddrFrom(a)] = true
@@ -179,7 +181,7 @@ func Compile(cfg Config, workers int, seed Seed, prev *Snapshot) (*Snapshot, err
 	// The fence keeps what once was a backend of mode NAT from the kernel until naru ends, for the connections that it may
 	// still have: so its other traffic is naru's to route until then.
 	maps.Copy(s.plain, c.prev.plain)
-	maps.Copy(s.backends, c.prev.backends)
+	maps.Copy(s.fenced, c.prev.fenced)
 	for i := range cfg.Services {
 		if err := c.service(&cfg.Services[i]); err != nil {
 			return nil, fmt.Errorf("forwarder: service %q: %w", cfg.Services[i].Name, err)
@@ -236,6 +238,7 @@ func (c *compiler) service(cfg *Service) error {
 		c.s.backends[wire.AddrFrom(b.Addr)] = true
 		c.paths(svc, &b)
 		if cfg.Mode == NAT {
+			c.s.fenced[wire.AddrFrom(b.Addr)] = true
 			for _, r := range cfg.Ports {
 				c.plain(wire.AddrFrom(b.Addr), b.Port, r, cfg.Proto)
 			}

@@ -113,7 +113,8 @@ func TestTheFenceKeepsTheKernelFromForwardingRepliesAndNothingElse(t *testing.T)
 			rules = append(rules, fmt.Sprint(p.What, p.Addrs))
 		}
 		slices.Sort(rules)
-		const want = "[replies tcp 80[10.9.0.1] replies tcp 80[fd09::1] " +
+		const want = "[ICMP errors of backends[10.9.0.1] ICMP errors of backends[10.9.0.1] ICMP errors of backends[fd09::1] " +
+			"later fragments of replies[10.9.0.1] later fragments of replies[fd09::1] replies tcp 80[10.9.0.1] replies tcp 80[fd09::1] " +
 			"replies udp 5000-5099[10.9.0.1] replies udp 5000-5099[fd09::1]]"
 		if got := fmt.Sprint(rules); got != want {
 			t.Errorf("got %s, want %s", got, want)

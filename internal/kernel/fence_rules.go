@@ -46,11 +46,39 @@ type family struct {
 	dstOffset uint32 // of the destination address
 	addrLen   uint32
 	is        func(netip.Addr) bool
+
+	laterFragment []expr.Any   // matches fragments but the first
+	icmpErrors    [][]expr.Any // match ICMP errors
 }
 
 var families = [2]family{
-	{"4", unix.ETH_P_IP, nftables.TypeIPAddr, 12, 16, 4, netip.Addr.Is4},
-	{"6", unix.ETH_P_IPV6, nftables.TypeIP6Addr, 8, 24, 16, netip.Addr.Is6},
+	{"4", unix.ETH_P_IP, nftables.TypeIPAddr, 12, 16, 4, netip.Addr.Is4,
+		append([]expr.Any{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 6, Len: 2}},
+			anyBit(0x1fff)...),
+		[][]expr.Any{icmpTypes(unix.IPPROTO_ICMP, 3, 3), icmpTypes(unix.IPPROTO_ICMP, 11, 12)}}, // RFC 792
+	{"6", unix.ETH_P_IPV6, nftables.TypeIP6Addr, 8, 24, 16, netip.Addr.Is6,
+		append([]expr.Any{&expr.Exthdr{DestRegister: 1, Type: 44, Offset: 2, Len: 2, Op: expr.ExthdrOpIpv6}},
+			anyBit(0xfff8)...),
+		[][]expr.Any{icmpTypes(unix.IPPROTO_ICMPV6, 1, 127)}}, // RFC 4443 2.1
+}
+
+// anyBit matches two bytes that are loaded when a bit of the mask is set.
+func anyBit(mask uint16) []expr.Any {
+	return []expr.Any{
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: be16(mask), Xor: be16(0)},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: be16(0)},
+	}
+}
+
+// icmpTypes matches ICMP messages with a type in the range.
+func icmpTypes(proto, lo, hi uint8) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{proto}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
+		&expr.Cmp{Op: expr.CmpOpGte, Register: 1, Data: []byte{lo}},
+		&expr.Cmp{Op: expr.CmpOpLte, Register: 1, Data: []byte{hi}},
+	}
 }
 
 // transaction collects the messages that turn the table in the kernel into the spec.
@@ -198,17 +226,30 @@ func (tx *transaction) prefixes(f family, list []netip.Prefix) {
 	}
 }
 
-// replies drops what backends send from their service's ports, but to this host.
+// replies drops what backends send from their service's ports, but to this host, and what may belong to that and does not
+// tell by a port: later fragments and ICMP errors.
 func (tx *transaction) replies(f family, spec *FenceSpec) {
 	host := &nftables.Set{Table: tx.t, Name: hostName + f.suffix, KeyType: f.keyType}
 	tx.syncSet(host, keys(f, spec.Host))
-	for _, g := range group(f, spec.Replies) {
-		exprs := append(tx.portMatch(f, f.srcOffset, srcPort, g),
-			&expr.Meta{Key: expr.MetaKeyPKTTYPE, Register: 1},
+	drop := func(comment string, match []expr.Any) {
+		match = append(match, &expr.Meta{Key: expr.MetaKeyPKTTYPE, Register: 1},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.PACKET_HOST}})
-		exprs = append(exprs, f.loadAddr(f.dstOffset)...)
-		tx.rule(f, comment("replies", g), counterReplies,
-			append(exprs, &expr.Lookup{SourceRegister: 1, SetName: host.Name, SetID: host.ID, Invert: true}))
+		match = append(match, f.loadAddr(f.dstOffset)...)
+		tx.rule(f, comment, counterReplies,
+			append(match, &expr.Lookup{SourceRegister: 1, SetName: host.Name, SetID: host.ID, Invert: true}))
+	}
+	var addrs []netip.Addr
+	for _, g := range group(f, spec.Replies) {
+		drop(comment("replies", g), tx.portMatch(f, f.srcOffset, srcPort, g))
+		addrs = append(addrs, g.addrs...)
+	}
+	if len(addrs) == 0 {
+		return
+	}
+	from := func() []expr.Any { return append(f.loadAddr(f.srcOffset), tx.oneOf(f.keyType, keys(f, addrs))) }
+	drop("later fragments of replies", append(from(), f.laterFragment...))
+	for _, match := range f.icmpErrors {
+		drop("ICMP errors of backends", append(from(), match...))
 	}
 }
 
