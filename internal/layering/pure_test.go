@@ -20,7 +20,7 @@ var pure = []string{
 // harmless is what a pure package may import besides ours: plain computation. Not os, net, log, context, math/rand,
 // hash/maphash, sync (locks) and whatever does I/O, reads a clock or brings randomness.
 var harmless = []string{
-	"cmp", "encoding/binary", "errors", "fmt", "math/bits", "net/netip", "slices", "sync/atomic", "time",
+	"cmp", "encoding/binary", "errors", "fmt", "maps", "math/bits", "net/netip", "slices", "sync/atomic", "time",
 }
 
 // except is what one pure package may import and no other: the connection table is laid over memory that it is handed.
