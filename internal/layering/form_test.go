@@ -18,7 +18,7 @@ const (
 	maxColumns     = 125
 	maxTestColumns = 160 // rows of test tables
 	maxFileLines   = 500
-	maxFuncLines   = 60
+	maxFuncLines   = 64
 	maxTestLines   = 100
 )
 
