@@ -263,7 +263,7 @@ func TestWhatDoesNotFitComesTogetherAgain(t *testing.T) {
 	for _, c := range tunnelCases() {
 		t.Run(c.name, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(3, 4))
-			for range 40 {
+			for range 15 {
 				if c.inner {
 					c.outerFragments(t, rng)
 				} else {
