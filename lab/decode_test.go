@@ -34,8 +34,8 @@ func webFrame(t *testing.T, outer ...gopacket.SerializableLayer) []byte {
 }
 
 func TestASightingIsThatOfTheInnerPacket(t *testing.T) {
-	v4 := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolIPv4, SrcIP: netip.MustParseAddr("200.100.50.2").AsSlice(),
-		DstIP: netip.MustParseAddr("10.10.10.2").AsSlice()}
+	v4 := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolIPv4,
+		SrcIP: netip.MustParseAddr("200.100.50.2").AsSlice(), DstIP: netip.MustParseAddr("10.10.10.2").AsSlice()}
 	v6 := &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: layers.IPProtocolIPv4,
 		SrcIP: netip.MustParseAddr("2001:db8:50::2").AsSlice(), DstIP: netip.MustParseAddr("2001:db8:10::2").AsSlice()}
 	udp4 := *v4

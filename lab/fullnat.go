@@ -41,14 +41,8 @@ func twoArms(o Options, serverRoutes []Route) Topology {
 	t := Topology{
 		Nodes: []Node{
 			clientNode(),
-			{
-				Name: "router", Sysctls: forwarding,
-				// Only who calls a server by its own address needs the route, and then naru's host is a plain router.
-				Routes: routesTo("200.100.50.2", "2001:db8:50::2", "10.10.10.0/24", "2001:db8:10::/64"),
-				Interfaces: []Interface{
-					eth("eth0", "10.20.40.1/24", "2001:db8:20::1/64"), eth("eth1", "200.100.50.1/24", "2001:db8:50::1/64"),
-				},
-			},
+			// Only who calls a server by its own address needs the routes, and then naru's host is a plain router.
+			routerNode(routesTo("200.100.50.2", "2001:db8:50::2", "10.10.10.0/24", "2001:db8:10::/64")...),
 			directorNode(o, defaultRoutes("200.100.50.1", "2001:db8:50::1"),
 				eth("eth0", "200.100.50.2/24", "2001:db8:50::2/64"), eth("eth1", "10.10.10.254/24", "2001:db8:10::fe/64")),
 			{Name: "switch", Switch: true, Interfaces: []Interface{{Name: "director"}}},

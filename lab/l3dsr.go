@@ -66,16 +66,11 @@ func routedServers(o Options) Topology {
 	middle := eth("eth2", "172.16.0.1/24", "2001:db8:16::1/64")
 	far := eth("eth0", "172.16.0.2/24", "2001:db8:16::2/64")
 	middle.MTU, far.MTU = o.PathMTU, o.PathMTU
+	router := routerNode(routesTo("172.16.0.2", "2001:db8:16::2", servers...)...)
+	router.Interfaces = append(router.Interfaces, middle)
 	t := Topology{
 		Nodes: []Node{
-			clientNode(),
-			{
-				Name: "router", Sysctls: forwarding, Routes: routesTo("172.16.0.2", "2001:db8:16::2", servers...),
-				Interfaces: []Interface{
-					eth("eth0", "10.20.40.1/24", "2001:db8:20::1/64"), eth("eth1", "200.100.50.1/24", "2001:db8:50::1/64"),
-					middle,
-				},
-			},
+			clientNode(), router,
 			directorNode(o, defaultRoutes("200.100.50.1", "2001:db8:50::1"),
 				eth("eth0", "200.100.50.2/24", "2001:db8:50::2/64")),
 			{

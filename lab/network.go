@@ -70,6 +70,16 @@ func clientNode() Node {
 	}
 }
 
+// routerNode is the client's gateway where the VIPs are on a network of their own.
+func routerNode(routes ...Route) Node {
+	return Node{
+		Name: "router", Sysctls: forwarding, Routes: routes,
+		Interfaces: []Interface{
+			eth("eth0", "10.20.40.1/24", "2001:db8:20::1/64"), eth("eth1", "200.100.50.1/24", "2001:db8:50::1/64"),
+		},
+	}
+}
+
 // directorNode returns the node that naru runs in. A gateway routes, and then its kernel would forward what is naru's
 // if the fence did not stop it.
 func directorNode(o Options, routes []Route, interfaces ...Interface) Node {

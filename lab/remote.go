@@ -49,14 +49,7 @@ func twoSites(o Options) Topology {
 		"10.10.0.0/16", "2001:db8:10::/64", "2001:db8:11::/64")...)
 	t := Topology{
 		Nodes: []Node{
-			clientNode(),
-			{
-				Name: "router", Sysctls: forwarding,
-				Interfaces: []Interface{
-					eth("eth0", "10.20.40.1/24", "2001:db8:20::1/64"), eth("eth1", "200.100.50.1/24", "2001:db8:50::1/64"),
-				},
-			},
-			director,
+			clientNode(), routerNode(), director,
 			{
 				Name: "wan", Sysctls: forwarding,
 				Routes: slices.Concat(defaultRoutes("172.16.0.1", "2001:db8:16::1"),

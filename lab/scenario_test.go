@@ -8,11 +8,14 @@ import (
 	"time"
 )
 
-// TestScenarios is naru lab test: real traffic through every variant of every scenario.
+// TestScenarios is naru lab test: real traffic through every variant of every scenario; with -short through the first.
 func TestScenarios(t *testing.T) {
 	exe := program(t)
 	for _, s := range Scenarios() {
-		for _, v := range s.Variants() {
+		for i, v := range s.Variants() {
+			if testing.Short() && i > 0 {
+				continue
+			}
 			t.Run(s.Name+"/"+v.Name, func(t *testing.T) {
 				failed, err := Test(t.Context(), TestSpec{
 					Scenario: s.Name, Variants: []Variant{v}, Exe: exe,
