@@ -116,7 +116,7 @@ func (e *Engine) icmpError(p *wire.Packet, o *owned) {
 	case reason != wire.ReasonNone:
 		e.done(p, reason)
 		return
-	case mode >= L2DSR && e.fromHop(p, hop):
+	case mode >= L2DSR && e.fromBackend(p, &e.paths[c.Path], hop):
 		e.done(p, wire.Hairpin)
 		return
 	}

@@ -52,11 +52,11 @@ func translation(path *conntrack.Path, c *conntrack.Conn, dir conntrack.Dir, mod
 	}
 }
 
-// fromHop reports whether a packet came from the very machine that it would be sent to: the backend does not take the VIP
-// for its own and routes the packet back.
-func (e *Engine) fromHop(p *wire.Packet, hop neigh.ID) bool {
+// fromBackend reports whether a packet came from the very backend that it would be sent to: that does not take the VIP for
+// its own and routes the packet back. A router may well be the way both from the client and to the backend.
+func (e *Engine) fromBackend(p *wire.Packet, pi *path, hop neigh.ID) bool {
 	mac := e.neigh.Peek(hop)
-	return mac != nil && *mac == wire.MAC(p.Bytes()[6:12])
+	return mac != nil && *mac == wire.MAC(p.Bytes()[6:12]) && e.neigh.Addr(hop) == pi.key.address
 }
 
 // mtu is the longest packet, as it came in, that fits the way to the next hop.

@@ -302,6 +302,16 @@ func TestHairpinInDSR(t *testing.T) {
 	}
 }
 
+// TestOneRouterForBothWays: the client's packets come from the router that leads to the backends too.
+func TestOneRouterForBothWays(t *testing.T) {
+	cfg := inMode(forwarder.L3DSR, byDSCP)
+	cfg.Routes[0] = forwarder.Route{Prefix: netip.MustParsePrefix("10.10.10.0/24"), Leg: 0, Gateway: addr("200.100.50.1")}
+	r := newRig(t, cfg)
+	for range 3 {
+		r.client(wiretest.Frame{Src: client + ":5", Dst: vip + ":80", TCP: "S"})
+	}
+}
+
 func TestHairpinInFullNAT(t *testing.T) {
 	r := newRig(t, config())
 	out := r.forwarded(1, fromServer(1, wiretest.Frame{Src: server1 + ":5", Dst: vip + ":80", TCP: "S"}))

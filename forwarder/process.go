@@ -205,7 +205,7 @@ func (e *Engine) forward(p *wire.Packet, id conntrack.ID, dir conntrack.Dir) {
 		e.done(p, reason)
 		return
 	}
-	if pi.key.mode >= L2DSR && e.fromHop(p, hop) {
+	if pi.key.mode >= L2DSR && e.fromBackend(p, pi, hop) {
 		e.done(p, wire.Hairpin)
 		return
 	}

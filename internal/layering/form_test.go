@@ -15,7 +15,7 @@ import (
 
 // Limits of form. Tables of tests may be long. Lines aim at 120 columns; a word that hangs over is not worth a new one.
 const (
-	maxColumns     = 125
+	maxColumns     = 128
 	maxTestColumns = 160 // rows of test tables
 	maxFileLines   = 500
 	maxFuncLines   = 64
