@@ -132,7 +132,7 @@ func (s *story) changes(t *teller, before, after *sighting, request bool) {
 		t.line("TTL", "%-18d -> %-18d as at any router", before.ttl, after.ttl)
 	}
 	if s.lab.scenario.Mode == ModeL2DSR {
-		t.line("MAC", "%s -> %s  %s's; the source is naru's own",
+		t.line("MAC", "%s -> %s  %s's, from naru's own",
 			net.HardwareAddr(before.dstMAC[:]), net.HardwareAddr(after.dstMAC[:]), to)
 	}
 }
