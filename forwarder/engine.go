@@ -285,6 +285,9 @@ func (e *Engine) intern(svc *service, k int, key pathKey) conntrack.PathID {
 		pi.pool = svc.pools[k][e.opt.Worker]
 	}
 	e.newPools = e.newPools || there && e.paths[id].pool != pi.pool
+	if key.mtu != 0 {
+		e.burst.open()
+	}
 	if pi.tunnelled() {
 		if there { // else the place was another path's
 			pi.told, pi.toldUntil = e.paths[id].told, e.paths[id].toldUntil

@@ -26,13 +26,13 @@ func (e *Engine) carry(p *wire.Packet, c *conntrack.Conn, dir conntrack.Dir, hop
 		if p.Frag != wire.Whole {
 			e.renumber(p)
 		}
-		e.sendFitting(p, hop)
+		e.sendFitting(p, hop, e.mtu(pi, dir, hop))
 	case L2DSR:
 		e.sendWhole(p, hop)
 	case L3DSR:
 		if pi.key.l3dsr.Encap == EncapDSCP {
 			dsr.Mark(p, &path.Backend, pi.key.l3dsr.DSCP)
-			e.sendWhole(p, hop)
+			e.sendMarked(p, hop, e.mtu(pi, dir, hop))
 			return
 		}
 		p.LowerTTL()
@@ -108,9 +108,17 @@ func (e *Engine) clampMSS(p *wire.Packet, hop neigh.ID) {
 	nat.ClampMSS(p, uint16(max(1, min(in, out, 65535)-head)))
 }
 
-// sendFitting sends a translated packet, in fragments where it does not fit the leg.
-func (e *Engine) sendFitting(p *wire.Packet, hop neigh.ID) {
-	mtu := e.snap.legs[e.neigh.Leg(hop)].MTU
+// sendMarked is sendFitting for a packet that goes on in its own frame where it fits.
+func (e *Engine) sendMarked(p *wire.Packet, hop neigh.ID, mtu int) {
+	if p.SegmentLen() <= mtu {
+		e.sendWhole(p, hop)
+		return
+	}
+	e.sendFitting(p, hop, mtu)
+}
+
+// sendFitting sends a translated packet, in fragments where it does not fit.
+func (e *Engine) sendFitting(p *wire.Packet, hop neigh.ID, mtu int) {
 	if p.SegmentLen() <= mtu || p.Super() {
 		e.send(p, hop)
 		return

@@ -277,6 +277,27 @@ func TestNATModesFragmentBetweenLegsOfDifferentMTU(t *testing.T) {
 	}
 }
 
+func TestDSCPFragmentsWhatDoesNotFit(t *testing.T) {
+	legs, backends := inMode(forwarder.L3DSR, byDSCP), inMode(forwarder.L3DSR, byDSCP)
+	legs.Legs[1].MTU = 1400
+	for i := range backends.Services {
+		for b := range backends.Services[i].Backends {
+			backends.Services[i].Backends[b].MTU = 1400
+		}
+	}
+	for _, cfg := range []forwarder.Config{legs, backends} {
+		r := newRig(t, cfg)
+		v, why, out := r.put(0, bigFrame(false).Packet(t))
+		if v != wire.Transmit || len(out) != 2 || len(out[0].bytes) > 1414 {
+			t.Fatalf("%v %v: %d frames, want 2 fragments", v, why, len(out))
+		}
+		if err := wiretest.Wrong(joined(t, out)); err != nil {
+			t.Error(err)
+		}
+		r.refused(0, bigFrame(true).Packet(t), wire.TooBigAnswered)
+	}
+}
+
 func TestDSRIsClientOnly(t *testing.T) {
 	r := newRig(t, inMode(forwarder.L2DSR, forwarder.L3DSROptions{}))
 	var state string
