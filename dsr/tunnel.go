@@ -51,6 +51,7 @@ type TunnelConfig struct {
 type Tunnel struct {
 	head    [maxOverhead]byte // the outer headers, with zeros where the packet decides
 	size    int               // of head
+	sum     uint64            // of the IPv4 header in head
 	spread  uint32            // the bits of the source that the flow decides
 	version uint8             // of the outer header
 	udp     int               // where the UDP header is in head; 0: none
@@ -91,6 +92,7 @@ func NewTunnel(c TunnelConfig) (Tunnel, error) {
 	if c.Kind == GUE {
 		t.addUDP(c.Port, c.Variant)
 	}
+	t.sum = wire.Sum(t.head[:wire.IPv4Len], 0)
 	return t, nil
 }
 

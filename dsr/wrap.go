@@ -70,18 +70,21 @@ func look(d []byte, l3 int) (in inner, ok bool) {
 
 func (t *Tunnel) outer4(ip []byte, in *inner, h uint32, id uint16) {
 	be := binary.BigEndian
-	ip[1] = in.tos
-	be.PutUint16(ip[2:], uint16(t.size+in.length))
+	length, frag, source := uint32(t.size+in.length), uint32(id)<<16, t.source(h)
 	if in.df {
-		ip[6] = 0x40
-	} else {
-		be.PutUint16(ip[4:], id)
+		frag = dontFragment
 	}
-	if t.udp == 0 {
-		ip[9] = in.proto
+	proto := in.proto
+	if t.udp > 0 {
+		proto = 0 // head has it
 	}
-	be.PutUint32(ip[12:], be.Uint32(ip[12:])|t.source(h))
-	sealIPv4(ip[:wire.IPv4Len])
+	// What is written here is zero in head, so that the sum of both is the sum of the header.
+	be.PutUint32(ip, be.Uint32(ip)|uint32(in.tos)<<16|length)
+	be.PutUint32(ip[4:], frag)
+	ip[9] |= proto
+	be.PutUint32(ip[12:], be.Uint32(ip[12:])|source)
+	sum := t.sum + uint64(in.tos) + uint64(length) + uint64(frag) + uint64(proto) + uint64(source)
+	be.PutUint16(ip[10:], ^wire.Fold(sum))
 }
 
 func (t *Tunnel) outer6(ip []byte, in *inner, h uint32) {

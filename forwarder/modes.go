@@ -8,14 +8,14 @@ import (
 	"naru/nat"
 )
 
-// carry does to a packet what its service's mode says, and sends it.
+// carry does to a packet what its service's mode says, and sends it. mtu is that of e.mtu.
 //
 //	fullnat     both ends, in both directions
 //	nat         the destination of requests, the source of replies
 //	l2dsr       nothing above the Ethernet header
 //	l3dsr dscp  the destination and the DSCP
 //	l3dsr ipip  another header around the packet; gue: and a UDP header
-func (e *Engine) carry(p *wire.Packet, c *conntrack.Conn, dir conntrack.Dir, hop neigh.ID) {
+func (e *Engine) carry(p *wire.Packet, c *conntrack.Conn, dir conntrack.Dir, hop neigh.ID, mtu int) {
 	path := e.table.Path(c.Path)
 	pi := &e.paths[c.Path]
 	switch pi.key.mode {
@@ -26,17 +26,17 @@ func (e *Engine) carry(p *wire.Packet, c *conntrack.Conn, dir conntrack.Dir, hop
 		if p.Frag != wire.Whole {
 			e.renumber(p)
 		}
-		e.sendFitting(p, hop, e.mtu(pi, dir, hop))
+		e.sendFitting(p, hop, mtu)
 	case L2DSR:
 		e.sendWhole(p, hop)
 	case L3DSR:
 		if pi.key.l3dsr.Encap == EncapDSCP {
 			dsr.Mark(p, &path.Backend, pi.key.l3dsr.DSCP)
-			e.sendMarked(p, hop, e.mtu(pi, dir, hop))
+			e.sendMarked(p, hop, mtu)
 			return
 		}
 		p.LowerTTL()
-		e.wrap(p, pi, hop)
+		e.wrap(p, pi, hop, mtu)
 	}
 }
 

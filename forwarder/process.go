@@ -209,7 +209,8 @@ func (e *Engine) forward(p *wire.Packet, id conntrack.ID, dir conntrack.Dir) {
 		e.done(p, wire.Hairpin)
 		return
 	}
-	if mtu := e.mtu(pi, dir, hop); p.SegmentLen() > mtu && !e.mayFragment(p, pi, mtu) {
+	mtu := e.mtu(pi, dir, hop)
+	if p.SegmentLen() > mtu && !e.mayFragment(p, pi, mtu) {
 		e.tooBig(p, mtu)
 		return
 	}
@@ -220,7 +221,7 @@ func (e *Engine) forward(p *wire.Packet, id conntrack.ID, dir conntrack.Dir) {
 	if e.trace != nil {
 		e.rec.translate(e, c, id, dir)
 	}
-	e.carry(p, c, dir, hop)
+	e.carry(p, c, dir, hop, mtu)
 }
 
 // nextHop returns the next hop of a connection's direction, from memory while nothing about routes and neighbours changed.

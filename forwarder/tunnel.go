@@ -43,13 +43,12 @@ func (e *Engine) openTunnel(pi *path) {
 }
 
 // wrap puts a packet into the tunnel of its path and sends it: whole, as segments of a super-frame, or as fragments. Before
-// it goes in, its checksum is finished, since no device would do it inside a tunnel.
-func (e *Engine) wrap(p *wire.Packet, pi *path, hop neigh.ID) {
+// it goes in, its checksum is finished, since no device would do it inside a tunnel. limit is the longest inner packet that fits.
+func (e *Engine) wrap(p *wire.Packet, pi *path, hop neigh.ID, limit int) {
 	if !pi.open {
 		e.done(p, wire.NoRoute)
 		return
 	}
-	limit := e.mtu(pi, conntrack.Original, hop)
 	switch {
 	case p.Super():
 		e.sendPieces(p, hop, func(b *burst) bool { return b.segments(e, p, pi) })
