@@ -24,9 +24,14 @@ func (t *Tunnel) Wrap(f *wire.Frame, l3 int, flow uint64, id uint16) bool {
 	from := f.Off
 	f.Off -= t.size
 	f.Len = l3 + t.size + in.length
-	copy(f.Buf[f.Off:], f.Buf[from:from+l3])
 	d := f.Bytes()
-	copy(d[l3:], t.head[:t.size])
+	if l3 == wire.EthernetLen && t.size == wire.IPv4Len { // moves of fixed sizes, the usual ones, are cheaper
+		*(*[wire.EthernetLen]byte)(d) = [wire.EthernetLen]byte(f.Buf[from:])
+		*(*[wire.IPv4Len]byte)(d[wire.EthernetLen:]) = [wire.IPv4Len]byte(t.head[:])
+	} else {
+		copy(d, f.Buf[from:from+l3])
+		copy(d[l3:], t.head[:t.size])
+	}
 	outer, h := d[l3:], uint32(flow>>32)^uint32(flow)
 	if t.version == 4 {
 		binary.BigEndian.PutUint16(d[l3-2:], wire.TypeIPv4)

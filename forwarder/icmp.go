@@ -143,7 +143,7 @@ func (e *Engine) carryError(p *wire.Packet, q *wire.Quote, c *conntrack.Conn, di
 		return
 	case pi.key.mode == L3DSR:
 		p.LowerTTL()
-		e.wrap(p, pi, hop, e.mtu(pi, dir, hop))
+		e.wrap(p, pi, hop, e.mtu(pi, e.snap.legs[e.neigh.Leg(hop)].MTU))
 		return
 	case dir == conntrack.Reply:
 		nat.TranslateError(p, q, path.VIP, c.Client,

@@ -8,7 +8,7 @@ import (
 	"naru/nat"
 )
 
-// carry does to a packet what its service's mode says, and sends it. mtu is that of e.mtu.
+// carry does to a packet what its service's mode says, and sends it. mtu is the longest packet that fits.
 //
 //	fullnat     both ends, in both directions
 //	nat         the destination of requests, the source of replies
@@ -59,22 +59,18 @@ func (e *Engine) fromBackend(p *wire.Packet, pi *path, hop neigh.ID) bool {
 	return mac != nil && *mac == wire.MAC(p.Bytes()[6:12]) && e.neigh.Addr(hop) == pi.key.address
 }
 
-// mtu is the longest packet, as it came in, that fits the way to the next hop.
-func (e *Engine) mtu(pi *path, dir conntrack.Dir, hop neigh.ID) int {
-	mtu := e.snap.legs[e.neigh.Leg(hop)].MTU
-	if dir == conntrack.Reply || pi.key.mode != L3DSR {
-		return mtu
-	}
+// mtu is the longest packet, as it came in, that fits the way to an L3DSR backend by a leg of the MTU leg.
+func (e *Engine) mtu(pi *path, leg int) int {
 	if pi.key.mtu != 0 {
-		mtu = min(mtu, pi.key.mtu)
+		leg = min(leg, pi.key.mtu)
 	}
 	if pi.key.l3dsr.Encap == EncapDSCP {
-		return mtu
+		return leg
 	}
-	if told := pi.told; told != 0 && e.now < pi.toldUntil {
-		mtu = min(mtu, told)
+	if pi.told != 0 && e.now < pi.toldUntil {
+		leg = min(leg, pi.told)
 	}
-	return mtu - pi.tunnel.Overhead()
+	return leg - pi.tunnel.Overhead()
 }
 
 // mayFragment reports whether naru fragments a packet that is too big: IPv4 without DF where naru may change the packet,

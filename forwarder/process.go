@@ -26,7 +26,7 @@ func (e *Engine) parse(p *wire.Packet) {
 		p.Reason = wire.NotOurMAC
 		return
 	}
-	if p.Reason = p.ParseNetwork(); p.Reason == wire.ReasonNone && p.Frag == wire.Whole &&
+	if p.Reason = p.ParseNetwork(); p.Reason == wire.ReasonNone && p.Frag == wire.Whole && d[0]&1 == 0 &&
 		(p.Proto == wire.ProtoTCP || p.Proto == wire.ProtoUDP) && p.Version != 0 {
 		p.Hash = e.table.Hash(&p.Flow) | 1
 	}
@@ -38,6 +38,8 @@ func (e *Engine) process(p *wire.Packet) {
 		e.rec.start(e, p)
 	}
 	switch {
+	case p.Hash != 0:
+		e.flow(p)
 	case p.Reason != wire.ReasonNone:
 		e.refuse(p)
 	case p.EtherType == wire.TypeARP:
@@ -46,8 +48,6 @@ func (e *Engine) process(p *wire.Packet) {
 		e.done(p, wire.NotIP)
 	case p.Bytes()[0]&1 != 0:
 		e.multicast(p)
-	case p.Hash != 0:
-		e.flow(p)
 	case p.Frag != wire.Whole:
 		e.fragment(p)
 	case p.Proto == wire.ProtoICMP && p.Version == 4 || p.Proto == wire.ProtoICMPv6 && p.Version == 6:
@@ -209,7 +209,10 @@ func (e *Engine) forward(p *wire.Packet, id conntrack.ID, dir conntrack.Dir) {
 		e.done(p, wire.Hairpin)
 		return
 	}
-	mtu := e.mtu(pi, dir, hop)
+	mtu := e.snap.legs[e.neigh.Leg(hop)].MTU
+	if pi.key.mode == L3DSR && dir == conntrack.Original {
+		mtu = e.mtu(pi, mtu)
+	}
 	if p.SegmentLen() > mtu && !e.mayFragment(p, pi, mtu) {
 		e.tooBig(p, mtu)
 		return
@@ -226,26 +229,33 @@ func (e *Engine) forward(p *wire.Packet, id conntrack.ID, dir conntrack.Dir) {
 
 // nextHop returns the next hop of a connection's direction, from memory while nothing about routes and neighbours changed.
 func (e *Engine) nextHop(c *conntrack.Conn, dir conntrack.Dir) (neigh.ID, wire.Reason) {
-	if g := e.neigh.Generation(); g != e.neighGen {
+	if e.neigh.Generation() == e.neighGen {
+		if pi := &e.paths[c.Path]; dir == conntrack.Original && pi.hops == e.hops {
+			return pi.next, wire.ReasonNone
+		}
+		if dir == conntrack.Reply && c.NextHopGen == e.hops {
+			return neigh.ID(c.NextHop), wire.ReasonNone
+		}
+	}
+	return e.findHop(c, dir)
+}
+
+// findHop asks the routing table and remembers the answer.
+func (e *Engine) findHop(c *conntrack.Conn, dir conntrack.Dir) (hop neigh.ID, reason wire.Reason) {
+	if dir == conntrack.Reply {
+		hop, reason = e.route(c.Client)
+	} else {
+		hop, reason = e.route(e.paths[c.Path].key.address)
+	}
+	if g := e.neigh.Generation(); g != e.neighGen { // finding a neighbour may have cost another one its place
 		e.neighGen = g
 		e.hops = max(1, e.hops+1)
 	}
-	if dir == conntrack.Reply {
-		if c.NextHopGen == e.hops {
-			return neigh.ID(c.NextHop), wire.ReasonNone
-		}
-		hop, reason := e.route(c.Client)
-		if reason == wire.ReasonNone {
-			c.NextHop, c.NextHopGen = uint16(hop), e.hops
-		}
-		return hop, reason
-	}
-	pi := &e.paths[c.Path]
-	if pi.hops == e.hops {
-		return pi.next, wire.ReasonNone
-	}
-	hop, reason := e.route(pi.key.address)
-	if reason == wire.ReasonNone {
+	switch pi := &e.paths[c.Path]; {
+	case reason != wire.ReasonNone:
+	case dir == conntrack.Reply:
+		c.NextHop, c.NextHopGen = uint16(hop), e.hops
+	default:
 		pi.next, pi.hops = hop, e.hops
 	}
 	return hop, reason

@@ -15,7 +15,7 @@ func (e *Engine) send(p *wire.Packet, hop neigh.ID) {
 // sendWhole is send for a packet that goes on in its own frame: padding goes along, as through a switch, where the leg
 // can carry it and no device has to compute a checksum to the end of the frame.
 func (e *Engine) sendWhole(p *wire.Packet, hop neigh.ID) {
-	if p.Len-p.L3 > e.snap.legs[e.neigh.Leg(hop)].MTU || p.Offload.Flags&wire.NeedsCsum != 0 || p.Super() {
+	if p.Len != p.End && (p.Len-p.L3 > e.snap.legs[e.neigh.Leg(hop)].MTU || p.Offload.Flags&wire.NeedsCsum != 0 || p.Super()) {
 		p.Len = p.End
 	}
 	e.sendFrame(p, hop)
