@@ -138,7 +138,8 @@ func (e *Engine) carryError(p *wire.Packet, q *wire.Quote, c *conntrack.Conn, di
 		return
 	case pi.key.mode == L3DSR && pi.key.l3dsr.Encap == EncapDSCP:
 		dsr.Mark(p, &path.Backend, pi.key.l3dsr.DSCP)
-		p.SealICMP() // the pseudo header of ICMPv6 has the address
+		e.ownSource(p, hop)
+		p.SealICMP() // the pseudo header of ICMPv6 has the addresses
 		e.sendWhole(p, hop)
 		return
 	case pi.key.mode == L3DSR:
@@ -156,6 +157,23 @@ func (e *Engine) carryError(p *wire.Packet, q *wire.Quote, c *conntrack.Conn, di
 			&nat.Tuple{Src: path.Backend, Dst: path.Local, SrcPort: c.BackendPort, DstPort: c.LocalPort})
 	}
 	e.send(p, hop)
+}
+
+// ownSource makes an ICMP error that is routed on one of ours, if the leg has an address: the router that it is from may be
+// on the way to the backend too, and would refuse a packet from itself.
+func (e *Engine) ownSource(p *wire.Packet, hop neigh.ID) {
+	own := e.askFrom(e.neigh.Leg(hop), e.neigh.Addr(hop))
+	if own.Unspecified() {
+		return
+	}
+	ip := p.IP()
+	if p.Version == 6 {
+		copy(ip[8:24], own[:])
+		return
+	}
+	copy(ip[12:16], own[12:])
+	sum := wire.Delta(0).AddAddr(&p.Flow.Src, &own, 4).Apply(binary.BigEndian.Uint16(ip[10:]))
+	binary.BigEndian.PutUint16(ip[10:], sum)
 }
 
 // foreignError ends an error that is about no connection of ours; to an address that is the kernel's it is the kernel's.

@@ -38,7 +38,7 @@ func directVariants(s *Scenario) []Variant {
 			ownershipChecks(s)})
 	case ModeDSCP:
 		variants = append(variants, Variant{"a path of 1400 bytes, which the configuration tells",
-			Options{PathMTU: 1400}, markedPathChecks(s)})
+			Options{PathMTU: 1400}, transferChecks(s)})
 	default:
 		variants = append(variants,
 			Variant{"a path of 1400 bytes", Options{PathMTU: 1400}, transferChecks(s)},
@@ -109,22 +109,6 @@ func transferChecks(s *Scenario) []check {
 			{"UDP answers come from the VIP", echoes(vip, 0, 1, 2, 511), false},
 			{"the largest packet that passes", largest(vip), false},
 			{"datagrams in fragments too", echoes(vip, 8192, 2000, 20000, 100), false},
-		})...)
-	}
-	return append(checks, lookBackChecks(s)...)
-}
-
-// markedPathChecks are those of a narrow path to servers that know the VIP by a DSCP. What is too long for the way back
-// is not among them: the router there says so to the VIP, naru marks its error for the server, and on the way there it
-// comes by the same router, which takes a packet with its own source address for a forgery.
-func markedPathChecks(s *Scenario) []check {
-	var checks []check
-	for _, vip := range s.vips() {
-		checks = append(checks, over(vip, []check{
-			{"backends see the right client", sees(vip), false},
-			{"what changes in a packet", packets(vip), false},
-			{"an upload arrives unchanged", upload(vip, uploadBytes), false},
-			{"UDP answers come from the VIP", echoes(vip, 0, 1, 2, 511), false},
 		})...)
 	}
 	return append(checks, lookBackChecks(s)...)
