@@ -73,7 +73,7 @@ func (e *Engine) sendError(p *wire.Packet, err *icmpError, sent, limited wire.Re
 	if e.snap.owned[from] == nil {
 		from = e.askFrom(p.Leg, p.Flow.Src)
 	}
-	if p.Frag == wire.LaterFragment || from.Unspecified() || !e.limit.allow(e.now, &p.Flow.Src) {
+	if p.Frag == wire.LaterFragment || isICMPError(p) || from.Unspecified() || !e.limit.allow(e.now, &p.Flow.Src) {
 		e.done(p, limited)
 		return
 	}
@@ -100,6 +100,11 @@ func (e *Engine) sendError(p *wire.Packet, err *icmpError, sent, limited wire.Re
 	}
 	p.SealICMP()
 	e.answer(p, length, sent)
+}
+
+// isICMPError reports whether a packet is an ICMP error, which is never answered by another (RFC 1122 3.2.2).
+func isICMPError(p *wire.Packet) bool {
+	return (p.Proto == wire.ProtoICMP || p.Proto == wire.ProtoICMPv6) && p.ICMPError()
 }
 
 // refuseTCP writes an RST over a segment (RFC 9293 3.10.7.1).

@@ -46,9 +46,9 @@ func (b *burst) take(n int) *wire.Frame {
 	return &b.frames[len(b.frames)-1]
 }
 
-// segments cuts a super-frame and wraps each segment.
+// segments cuts a super-frame and wraps each segment. One that says it is thousands of segments costs no work.
 func (b *burst) segments(e *Engine, p *wire.Packet, pi *path) bool {
-	return b.cut.Start(p) && b.collect(p.L3+p.SegmentLen(), b.cut.Next,
+	return b.cut.Start(p) && (p.End-p.L4)/int(p.Offload.GSOSize) < cap(b.frames)-len(b.frames) && b.collect(p.L3+p.SegmentLen(), b.cut.Next,
 		func(f *wire.Frame) bool { return e.wrapOne(f, p.L3, pi, p.Hash) })
 }
 
@@ -88,9 +88,9 @@ func (e *Engine) sendPieces(p *wire.Packet, hop neigh.ID, cut func(*burst) bool)
 		return
 	}
 	b := &e.burst
-	first := len(b.frames)
+	first, used := len(b.frames), b.used
 	if !cut(b) {
-		b.frames = b.frames[:first]
+		b.frames, b.used = b.frames[:first], used
 		e.done(p, wire.CannotSegment)
 		return
 	}

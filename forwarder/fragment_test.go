@@ -173,3 +173,20 @@ func TestTunnelsCarryFragments(t *testing.T) {
 		}
 	}
 }
+
+// TestFragmentsWithMetadataOfSuperFrames: whoever may write offload metadata may write them on anything.
+func TestFragmentsWithMetadataOfSuperFrames(t *testing.T) {
+	for _, cfg := range []forwarder.Config{config(), inMode(forwarder.NAT, forwarder.L3DSROptions{}),
+		inMode(forwarder.L2DSR, forwarder.L3DSROptions{}), inMode(forwarder.L3DSR, byDSCP), inMode(forwarder.L3DSR, byIPIP)} {
+		r := newRig(t, cfg)
+		f := fromClient(wiretest.Frame{Src: client + ":1", Dst: vip + ":80", TCP: "S", ID: 7, Payload: make([]byte, 20)})
+		all := pieces(t, f, 32)
+		for i, p := range all {
+			if i > 0 {
+				p.Offload.GSOType, p.Offload.GSOSize = wire.GSOTCPv4, 1448
+				p.Buf = p.Buf[:p.Off+p.Len]
+			}
+			r.put(0, p)
+		}
+	}
+}

@@ -470,3 +470,38 @@ func TestWhatTheFenceTakesFromABackendOfModeNATIsRoutedOn(t *testing.T) {
 	icmp.Dst = "10.10.10.254"
 	r.refused(1, icmp.Packet(t), wire.NotOurAddress)
 }
+
+// TestAHostileSuperFrameLeavesRoomForTheOthers: metadata may tell segments of one byte.
+func TestAHostileSuperFrameLeavesRoomForTheOthers(t *testing.T) {
+	r := newRig(t, inMode(forwarder.L3DSR, byIPIP))
+	src := client + ":51000"
+	r.put(0, fromClient(wiretest.Frame{Src: src, Dst: vip + ":80", TCP: "S", Seq: 99}).Packet(t))
+	super := func(size uint16) wire.Packet {
+		p := fromClient(wiretest.Frame{Src: src, Dst: vip + ":80", TCP: "A", Seq: 100, DF: true, Payload: make([]byte, 60000)}).Packet(t)
+		wiretest.Unfinish(&p)
+		p.Offload.GSOType, p.Offload.GSOSize = wire.GSOTCPv4, size
+		return p
+	}
+	var batch []wire.Packet
+	for range 63 {
+		batch = append(batch, super(18), super(1))
+	}
+	batch = append(batch, super(1400))
+	for i := range batch {
+		batch[i].Leg = 0
+	}
+	r.eng.Process(r.now, batch, r.out, nil)
+	if p := batch[len(batch)-1]; p.Verdict != wire.Transmit || len(r.collect()) != 43 {
+		t.Errorf("after hostile super-frames: %v %v", p.Verdict, p.Reason)
+	}
+}
+
+func TestRoutingOnAnswersNoICMPError(t *testing.T) {
+	r := newRig(t, inMode(forwarder.NAT, forwarder.L3DSROptions{}))
+	quoted := wiretest.Frame{Src: "203.0.113.9:4000", Dst: server1 + ":99", UDP: true}.Bytes(t)[14:]
+	f := fromServer(1, wiretest.Frame{Src: server1, Dst: "203.0.113.9", TTL: 1,
+		ICMP: append([]byte{wire.ICMPUnreachable, 3, 0, 0, 0, 0, 0, 0}, quoted...)})
+	if out := r.refused(1, f.Packet(t), wire.HopLimit); len(out) != 0 {
+		t.Errorf("%d answers to an error", len(out))
+	}
+}

@@ -304,10 +304,10 @@ func (p *Packet) Unfinished() bool {
 }
 
 // SegmentLen returns the length in bytes of the longest IP packet that the frame becomes on the wire: the packet's own
-// length, or that of one segment of a super-frame.
+// length, or that of one segment of a super-frame. A fragment is no super-frame, whatever its metadata say.
 func (p *Packet) SegmentLen() int {
 	n := p.End - p.L3
-	if !p.Super() {
+	if !p.Super() || p.Frag != Whole {
 		return n
 	}
 	head := p.L4 - p.L3
