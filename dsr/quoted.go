@@ -1,6 +1,7 @@
 package dsr
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"naru/internal/wire"
@@ -34,6 +35,27 @@ func Quoted(p *wire.Packet, f *wire.Flow) (end wire.Addr, ok bool) {
 		}
 	}
 	return end, innerFlow(b, proto, f)
+}
+
+// Sent reports whether the tunnel writes outer headers like those that begin at ip, which Quoted has accepted, for a flow:
+// the source and, of GUE, both ports. Who does not see the packets must guess what the flow's hash decides there.
+func (t *Tunnel) Sent(ip []byte, flow uint64) bool {
+	if t.size == 0 {
+		return false
+	}
+	be, h := binary.BigEndian, uint32(flow>>32)^uint32(flow)
+	from, to := 8, 24
+	if t.version == 4 {
+		from, to = 12, 16
+	}
+	var source [16]byte
+	low := source[copy(source[:], t.head[from:to])-4:]
+	be.PutUint32(low, be.Uint32(low)|t.source(h))
+	if !bytes.Equal(source[:to-from], ip[from:to]) {
+		return false
+	}
+	return t.udp == 0 || len(ip) >= t.udp+4 && be.Uint16(ip[t.udp:]) == guePort(h) &&
+		be.Uint16(ip[t.udp+2:]) == be.Uint16(t.head[t.udp+2:])
 }
 
 // quotedHeader reads an IP header: what follows it, where, and where the packet goes. Fragments but the first tell nothing.

@@ -37,6 +37,31 @@ func TestTheFlowInAQuotedTunnelPacketIsFound(t *testing.T) {
 	}
 }
 
+func TestATunnelKnowsWhatItSent(t *testing.T) {
+	for _, tt := range tunnels {
+		tun, p := tunnel(t, tt.kind, tt.source, tt.variant), parse(t, udp6(500).Bytes(t))
+		tun.Wrap(&p.Frame, p.L3, 0x1234567890, 1)
+		ip := p.Bytes()[14:]
+		if !tun.Sent(ip, 0x1234567890) {
+			t.Errorf("kind %d variant %d from %s: not its own", tt.kind, tt.variant, tt.source)
+		}
+		last := 15
+		if ip[0]>>4 == 6 {
+			last = 23
+		}
+		ip[last] ^= 1
+		if tun.Sent(ip, 0x1234567890) {
+			t.Errorf("kind %d variant %d from %s: sent from another source", tt.kind, tt.variant, tt.source)
+		}
+		if ip[last] ^= 1; tt.kind == dsr.GUE && tun.Sent(ip, 0x1234567891) {
+			t.Errorf("variant %d from %s: sent from another port", tt.variant, tt.source)
+		}
+	}
+	if zero := (dsr.Tunnel{}); zero.Sent(make([]byte, 40), 1) {
+		t.Error("the zero tunnel has sent something")
+	}
+}
+
 func TestAQuotedPacketOfNoTunnelIsNone(t *testing.T) {
 	inner := wiretest.Frame{Src: "192.0.2.1", Dst: "198.51.100.1", ICMP: []byte{8, 0, 0, 0, 0, 1, 0, 1}}
 	for name, packet := range map[string][]byte{

@@ -110,7 +110,7 @@ func (t *Tunnel) outer6(ip []byte, in *inner, h uint32) {
 func (t *Tunnel) fillGUE(ip []byte, in *inner, h uint32) {
 	be := binary.BigEndian
 	udp := ip[t.udp:]
-	be.PutUint16(udp, uint16(guePortMin+h%guePorts))
+	be.PutUint16(udp, guePort(h))
 	be.PutUint16(udp[4:], uint16(len(udp)))
 	if t.gue > 0 {
 		ip[t.gue+1] = in.proto // version 0, no extensions, a data message
@@ -124,3 +124,6 @@ func (t *Tunnel) fillGUE(ip []byte, in *inner, h uint32) {
 	}
 	be.PutUint16(udp[6:], sum)
 }
+
+// guePort is the source port of a flow.
+func guePort(h uint32) uint16 { return uint16(guePortMin + h%guePorts) }

@@ -402,7 +402,14 @@ func TestPathMTUOfATunnel(t *testing.T) {
 	if v, _, _ := r.put(1, tell(600, forged)); v == wire.Consume {
 		t.Error("a forged quote was believed")
 	}
+	elsewhere := bytes.Clone(quoted)
+	elsewhere[15]++ // not where our packets come from
+	fixHeader(elsewhere[:20])
+	if v, _, _ := r.put(1, tell(600, elsewhere)); v == wire.Consume {
+		t.Error("a quote of a packet that naru does not send was believed")
+	}
 	r.refused(1, tell(1300, quoted), wire.PathMTULearned)
+	r.refused(1, tell(1400, quoted), wire.PathMTULearned) // never raises what holds
 	out = r.refused(0, big(), wire.TooBigAnswered)
 	if m := parsed(t, out[0].bytes); binary.BigEndian.Uint16(m.Transport()[6:]) != 1280 {
 		t.Errorf("told %d, want 1300 less the outer header", binary.BigEndian.Uint16(m.Transport()[6:]))

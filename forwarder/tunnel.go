@@ -86,7 +86,7 @@ func (e *Engine) fragmentID() uint32 {
 }
 
 // tunnelError learns from a router on the way to a tunnel's end that a packet was too big there. The quoted outer packet
-// must be ours to a backend, and the inner one, as far as it is quoted, of a connection to that backend: else it is forged.
+// must be as we send them to a backend, and the inner one, as far as it is quoted, of a connection to it: else it is forged.
 func (e *Engine) tunnelError(p *wire.Packet) bool {
 	t := p.Transport()
 	var mtu, least int
@@ -103,19 +103,34 @@ func (e *Engine) tunnelError(p *wire.Packet) bool {
 	if !ok {
 		return false
 	}
-	id, dir := e.table.Lookup(&f, e.table.Hash(&f))
-	if id == conntrack.None || dir != conntrack.Original {
+	hash := e.table.Hash(&f) | 1
+	id, dir := e.table.Lookup(&f, hash)
+	if id == conntrack.None || dir != conntrack.Original || e.table.Expired(e.table.Conn(id), e.now) {
 		return false
 	}
 	pi := &e.paths[e.table.Conn(id).Path]
-	if !pi.tunnelled() || pi.key.address != end {
+	if !pi.tunnelled() || pi.key.address != end || !pi.tunnel.Sent(p.Transport()[wire.ICMPLen:], hash) {
 		return false
 	}
-	for i := range e.paths {
-		if o := &e.paths[i]; o.tunnelled() && o.key.address == end && o.key.l3dsr == pi.key.l3dsr {
-			o.told, o.toldUntil = max(mtu, least), e.now.Add(pathMTULife)
-		}
-	}
+	e.learnMTU(pi, max(mtu, least))
 	e.done(p, wire.PathMTULearned)
 	return true
+}
+
+// learnMTU notes the MTU of a tunnel for all paths through it. While a value holds, an error may lower it and never raises
+// it (RFC 8201 4); one that says nothing new costs no walk through the paths.
+func (e *Engine) learnMTU(pi *path, mtu int) {
+	if pi.lowers(e.now, mtu) || e.now.Add(pathMTULife/2) > pi.toldUntil && mtu == pi.told {
+		for i := range e.paths {
+			o := &e.paths[i]
+			if o.tunnelled() && o.key.address == pi.key.address && o.key.l3dsr == pi.key.l3dsr && (o.lowers(e.now, mtu) || o.told == mtu) {
+				o.told, o.toldUntil = mtu, e.now.Add(pathMTULife)
+			}
+		}
+	}
+}
+
+// lowers reports whether an MTU is less than the one that holds, if any does.
+func (pi *path) lowers(now wire.Time, mtu int) bool {
+	return pi.told == 0 || now >= pi.toldUntil || mtu < pi.told
 }
