@@ -58,11 +58,7 @@ func (e *Engine) tooBig(p *wire.Packet, mtu int) {
 		e.done(p, wire.TooBig)
 		return
 	}
-	least := leastMTU4
-	if p.Version == 6 {
-		least = leastMTU6
-	}
-	err := tooBigError(max(mtu, least))
+	err := tooBigError(max(mtu, leastMTU(p.Version)))
 	e.sendError(p, &err, wire.TooBigAnswered, wire.TooBig)
 }
 

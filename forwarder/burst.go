@@ -46,10 +46,21 @@ func (b *burst) take(n int) *wire.Frame {
 	return &b.frames[len(b.frames)-1]
 }
 
-// segments cuts a super-frame and wraps each segment. One that says it is thousands of segments costs no work.
-func (b *burst) segments(e *Engine, p *wire.Packet, pi *path) bool {
+// segments cuts a super-frame, wraps each segment and fragments what does not fit mtu then. One that says it is thousands of
+// segments costs no work.
+func (b *burst) segments(e *Engine, p *wire.Packet, pi *path, mtu int) bool {
 	return b.cut.Start(p) && (p.End-p.L4)/int(p.Offload.GSOSize) < cap(b.frames)-len(b.frames) && b.collect(p.L3+p.SegmentLen(), b.cut.Next,
-		func(f *wire.Frame) bool { return e.wrapOne(f, p.L3, pi, p.Hash) })
+		func(f *wire.Frame) bool {
+			return e.wrapOne(f, p.L3, pi, p.Hash) && (f.Len-p.L3 <= mtu || b.replace(e, p.L3, mtu))
+		})
+}
+
+// replace puts fragments in place of the last frame, whose bytes stay where they are.
+func (b *burst) replace(e *Engine, l3, mtu int) bool {
+	last := len(b.frames) - 1
+	d := b.frames[last].Bytes()
+	b.frames = b.frames[:last]
+	return b.frag.Start(d, l3, mtu, e.fragmentID()) && b.collect(l3+mtu, b.frag.Next, nil)
 }
 
 // innerFragments cuts an IPv4 packet to fit a tunnel and wraps each fragment (RFC 2003 3.1).

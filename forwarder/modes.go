@@ -74,15 +74,23 @@ func (e *Engine) mtu(pi *path, leg int) int {
 }
 
 // mayFragment reports whether naru fragments a packet that is too big: IPv4 without DF where naru may change the packet,
-// and IPv6 packets that every link must carry (RFC 8200 5) but a tunnel cannot (RFC 2473 7.1).
+// and what a tunnel cannot carry whole though nobody may be told to send less (RFC 8200 5, RFC 2473 7.1).
 func (e *Engine) mayFragment(p *wire.Packet, pi *path, mtu int) bool {
 	switch {
-	case p.Super() || pi.key.mode == L2DSR:
+	case pi.key.mode == L2DSR:
 		return false
-	case !p.DontFragment():
+	case pi.tunnelled() && mtu > 0 && p.SegmentLen() <= leastMTU(p.Version):
 		return true
 	}
-	return p.Version == 6 && pi.tunnelled() && p.SegmentLen() <= leastMTU6 && mtu > 0
+	return !p.Super() && !p.DontFragment()
+}
+
+// leastMTU is the least MTU that an ICMP error tells.
+func leastMTU(version uint8) int {
+	if version == 6 {
+		return leastMTU6
+	}
+	return leastMTU4
 }
 
 // tunnelled reports whether packets on the path travel inside others.

@@ -512,3 +512,66 @@ func TestRoutingOnAnswersNoICMPError(t *testing.T) {
 		t.Errorf("%d answers to an error", len(out))
 	}
 }
+
+// TestWhatNobodyMaySendShorterPassesATunnel: who was told the least MTU keeps to it, also in super-frames.
+func TestWhatNobodyMaySendShorterPassesATunnel(t *testing.T) {
+	for _, tt := range []struct {
+		name, src, dst string
+		mtu, least     int
+		gso            uint8
+	}{
+		{"IPv4", client + ":1", vip + ":80", 576, 576, wire.GSOTCPv4},
+		{"IPv6", "[" + client6 + "]:1", "[" + vip6 + "]:80", 1280, 1280, wire.GSOTCPv6},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := inMode(forwarder.L3DSR, byIPIP)
+			cfg.Legs[1].MTU = tt.mtu
+			r := newRig(t, cfg)
+			f := fromClient(wiretest.Frame{Src: tt.src, Dst: tt.dst, TCP: "S", Seq: 99, DF: true})
+			r.put(0, f.Packet(t))
+			f.TCP, f.Seq = "A", 100
+			head := len(f.Bytes(t)) - 14
+			size := tt.least - head
+			f.Payload = make([]byte, size)
+			if v, why, out := r.put(0, f.Packet(t)); v != wire.Transmit || len(out) != 2 {
+				t.Errorf("one packet: %v %v, %d frames; want 2 fragments", v, why, len(out))
+			}
+			f.Payload = make([]byte, 3*size+8)
+			p := f.Packet(t)
+			wiretest.Unfinish(&p)
+			p.Offload.GSOType, p.Offload.GSOSize = tt.gso, uint16(size)
+			v, why, out := r.put(0, p)
+			if v != wire.Transmit || len(out) != 7 {
+				t.Fatalf("a super-frame: %v %v, %d frames; want 3 times 2 and 1", v, why, len(out))
+			}
+			for i := 0; i < 6; i += 2 {
+				inner := parsed(t, joined(t, out[i:i+2]))
+				d := append(bytes.Clone(inner.Bytes()[:14]), inner.Bytes()[inner.L4:inner.End]...)
+				if err := wiretest.Wrong(d); err != nil || len(d) != 14+tt.least {
+					t.Errorf("segment %d: %d bytes, %v", i/2, len(d), err)
+				}
+			}
+			for _, s := range out {
+				if len(s.bytes) > 14+tt.mtu {
+					t.Errorf("a frame of %d bytes", len(s.bytes))
+				}
+			}
+		})
+	}
+}
+
+func TestRoutingOnFragmentsAsARouterDoes(t *testing.T) {
+	cfg := inMode(forwarder.NAT, forwarder.L3DSROptions{})
+	cfg.Legs[0].MTU = 1400
+	r := newRig(t, cfg)
+	f := fromServer(1, wiretest.Frame{Src: server1 + ":8053", Dst: "203.0.113.9:4000", UDP: true, ID: 7, Payload: make([]byte, 1460)})
+	v, why, out := r.put(1, f.Packet(t))
+	if v != wire.Transmit || len(out) != 2 {
+		t.Fatalf("%v %v: %d frames, want 2 fragments", v, why, len(out))
+	}
+	if err := wiretest.Wrong(joined(t, out)); err != nil {
+		t.Error(err)
+	}
+	f.DF = true
+	r.refused(1, f.Packet(t), wire.TooBigAnswered)
+}

@@ -179,13 +179,14 @@ func (e *Engine) routeOn(p *wire.Packet) {
 		e.done(p, reason)
 		return
 	}
-	if mtu := e.snap.legs[e.neigh.Leg(hop)].MTU; p.SegmentLen() > mtu {
+	mtu := e.snap.legs[e.neigh.Leg(hop)].MTU
+	if p.SegmentLen() > mtu && (p.DontFragment() || p.Super()) {
 		e.tooBig(p, mtu)
 		return
 	}
 	p.LowerTTL()
 	e.counters.ForwardedPlain++
-	e.send(p, hop)
+	e.sendFitting(p, hop, mtu)
 }
 
 // forward sends a packet of a connection on its way; the modes part in modes.go.

@@ -51,8 +51,8 @@ func (e *Engine) wrap(p *wire.Packet, pi *path, hop neigh.ID, limit int) {
 	}
 	switch {
 	case p.Super():
-		e.sendPieces(p, hop, func(b *burst) bool { return b.segments(e, p, pi) })
-	case p.SegmentLen() > limit && p.Version == 4:
+		e.sendPieces(p, hop, func(b *burst) bool { return b.segments(e, p, pi, limit+pi.tunnel.Overhead()) })
+	case p.SegmentLen() > limit && !p.DontFragment():
 		dsr.Finish(p)
 		e.sendPieces(p, hop, func(b *burst) bool { return b.innerFragments(e, p, pi, limit) })
 	default:
