@@ -116,6 +116,7 @@ type path struct {
 	service *service  // as configured now or, when it was removed, last
 	backend int       // index into service.backends
 	pool    *nat.Pool // of full NAT
+	mtu     int       // of the way to the backend, as configured; 0: the leg's
 	next    neigh.ID  // the next hop to the backend, valid while hops is current
 	hops    uint32
 
@@ -281,11 +282,12 @@ func (e *Engine) intern(svc *service, k int, key pathKey) conntrack.PathID {
 		}
 	}
 	pi := path{key: key, service: svc, backend: k / svc.ways()}
+	pi.mtu = svc.Backends[pi.backend].MTU
 	if key.mode == FullNAT {
 		pi.pool = svc.pools[k][e.opt.Worker]
 	}
 	e.newPools = e.newPools || there && e.paths[id].pool != pi.pool
-	if key.mtu != 0 {
+	if pi.mtu != 0 {
 		e.burst.open()
 	}
 	if pi.tunnelled() {

@@ -61,8 +61,8 @@ func (e *Engine) fromBackend(p *wire.Packet, pi *path, hop neigh.ID) bool {
 
 // mtu is the longest packet, as it came in, that fits the way to an L3DSR backend by a leg of the MTU leg.
 func (e *Engine) mtu(pi *path, leg int) int {
-	if pi.key.mtu != 0 {
-		leg = min(leg, pi.key.mtu)
+	if pi.mtu != 0 {
+		leg = min(leg, pi.mtu)
 	}
 	if pi.key.l3dsr.Encap == EncapDSCP {
 		return leg

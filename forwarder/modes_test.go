@@ -298,6 +298,23 @@ func TestDSCPFragmentsWhatDoesNotFit(t *testing.T) {
 	}
 }
 
+func TestABackendsMTUHoldsForLivingConnections(t *testing.T) {
+	r := newRig(t, inMode(forwarder.L3DSR, byDSCP))
+	if v, why, _ := r.put(0, bigFrame(true).Packet(t)); v != wire.Transmit {
+		t.Fatalf("%v %v", v, why)
+	}
+	for i := range r.cfg.Services {
+		for b := range r.cfg.Services[i].Backends {
+			r.cfg.Services[i].Backends[b].MTU = 1400
+		}
+	}
+	r.reload()
+	out := r.refused(0, bigFrame(true).Packet(t), wire.TooBigAnswered)
+	if mtu := binary.BigEndian.Uint16(parsed(t, out[0].bytes).Transport()[6:]); mtu != 1400 {
+		t.Errorf("told %d", mtu)
+	}
+}
+
 func TestDSRIsClientOnly(t *testing.T) {
 	r := newRig(t, inMode(forwarder.L2DSR, forwarder.L3DSROptions{}))
 	var state string

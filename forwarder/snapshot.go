@@ -136,7 +136,6 @@ type pathKey struct {
 	proto               uint8
 	mode                Mode
 	l3dsr               L3DSROptions
-	mtu                 int
 }
 
 // poolKey identifies a pool of local ports, over reloads and services.
@@ -294,7 +293,7 @@ func (c *compiler) paths(svc *service, b *Backend) {
 	addr := wire.AddrFrom(b.Addr)
 	if svc.Mode != FullNAT {
 		svc.keys = append(svc.keys, pathKey{service: svc.Name, backend: b.Name, vip: svc.vip, address: addr, port: b.Port,
-			proto: svc.Proto, mode: svc.Mode, l3dsr: svc.L3DSR, mtu: b.MTU})
+			proto: svc.Proto, mode: svc.Mode, l3dsr: svc.L3DSR})
 		svc.pools = append(svc.pools, nil)
 		return
 	}
