@@ -46,9 +46,10 @@ func (b *burst) take(n int) *wire.Frame {
 	return &b.frames[len(b.frames)-1]
 }
 
-// segments cuts a super-frame, wraps each segment and fragments what does not fit mtu then. One that says it is thousands of
+// segments cuts a super-frame, wraps each segment and fragments those longer than limit then. One that says it is thousands of
 // segments costs no work.
-func (b *burst) segments(e *Engine, p *wire.Packet, pi *path, mtu int) bool {
+func (b *burst) segments(e *Engine, p *wire.Packet, pi *path, limit int) bool {
+	mtu := limit + pi.tunnel.Overhead()
 	return b.cut.Start(p) && (p.End-p.L4)/int(p.Offload.GSOSize) < cap(b.frames)-len(b.frames) && b.collect(p.L3+p.SegmentLen(), b.cut.Next,
 		func(f *wire.Frame) bool {
 			return e.wrapOne(f, p.L3, pi, p.Hash) && (f.Len-p.L3 <= mtu || b.replace(e, p.L3, mtu))
@@ -91,8 +92,9 @@ func (b *burst) collect(size int, next func([]byte) (int, bool), then func(*wire
 	}
 }
 
-// sendPieces sends what a packet has become, if its next hop is known: pieces do not wait.
-func (e *Engine) sendPieces(p *wire.Packet, hop neigh.ID, cut func(*burst) bool) {
+// sendPieces sends what a packet has become, if its next hop is known: pieces do not wait. cut has put so many bytes in front
+// of each as overhead tells.
+func (e *Engine) sendPieces(p *wire.Packet, hop neigh.ID, overhead int, cut func(*burst) bool) {
 	mac, _ := e.neigh.MAC(e.now, hop)
 	if mac == nil {
 		e.done(p, wire.NeighUnresolved)
@@ -115,6 +117,11 @@ func (e *Engine) sendPieces(p *wire.Packet, hop neigh.ID, cut func(*burst) bool)
 	p.Verdict = wire.Transmit
 	e.counters.Transmitted++
 	if e.trace != nil {
+		if overhead > 0 {
+			q := *p
+			q.Frame, q.End = b.frames[first], b.frames[first].Len
+			e.rec.wrapped(&q, overhead)
+		}
 		e.rec.finish(e, p, hop)
 	}
 }

@@ -128,5 +128,5 @@ func (e *Engine) sendFitting(p *wire.Packet, hop neigh.ID, mtu int) {
 		return
 	}
 	dsr.Finish(p)
-	e.sendPieces(p, hop, func(b *burst) bool { return b.fragments(e, p, mtu) })
+	e.sendPieces(p, hop, 0, func(b *burst) bool { return b.fragments(e, p, mtu) })
 }

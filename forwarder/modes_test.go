@@ -310,8 +310,8 @@ func TestABackendsMTUHoldsForLivingConnections(t *testing.T) {
 	}
 	r.reload()
 	out := r.refused(0, bigFrame(true).Packet(t), wire.TooBigAnswered)
-	if mtu := binary.BigEndian.Uint16(parsed(t, out[0].bytes).Transport()[6:]); mtu != 1400 {
-		t.Errorf("told %d", mtu)
+	if m := parsed(t, out[0].bytes); binary.BigEndian.Uint16(m.Transport()[6:]) != 1400 {
+		t.Errorf("told %d", binary.BigEndian.Uint16(m.Transport()[6:]))
 	}
 }
 
@@ -591,4 +591,26 @@ func TestRoutingOnFragmentsAsARouterDoes(t *testing.T) {
 	}
 	f.DF = true
 	r.refused(1, f.Packet(t), wire.TooBigAnswered)
+}
+
+func TestTheRecordTellsWhatWentOutAlsoOfPieces(t *testing.T) {
+	for name, put := range map[string]func(*wire.Packet){
+		"whole":      func(*wire.Packet) {},
+		"superframe": func(p *wire.Packet) { p.Offload.GSOType, p.Offload.GSOSize = wire.GSOTCPv4, 500 },
+	} {
+		r := newRig(t, inMode(forwarder.L3DSR, byIPIP))
+		f := fromClient(wiretest.Frame{Src: client + ":1", Dst: vip + ":80", TCP: "S", Seq: 99})
+		r.put(0, f.Packet(t))
+		var got forwarder.Record
+		r.trc = func(rec *forwarder.Record) { got = *rec }
+		f.TCP, f.Seq, f.Payload = "A", 100, make([]byte, 1200)
+		p := f.Packet(t)
+		wiretest.Unfinish(&p)
+		put(&p)
+		r.put(0, p)
+		if got.Outer.Dst.String() != server1 || got.After.Dst.String() != vip || got.Outer.DstMAC != serverMAC[0] ||
+			got.After.DstMAC != serverMAC[0] || got.After.SrcMAC != serverLeg || got.After.TTL != 63 {
+			t.Errorf("%s: outer %+v, after %+v", name, got.Outer, got.After)
+		}
+	}
 }

@@ -185,7 +185,8 @@ func (r *Record) translate(e *Engine, c *conntrack.Conn, id conntrack.ID, dir co
 // wrapped notes the headers of a packet that was wrapped: overhead bytes were put in front of it.
 func (r *Record) wrapped(p *wire.Packet, overhead int) {
 	outer := wire.Packet{Frame: p.Frame}
-	if outer.ParseLink() != wire.ReasonNone || outer.ParseNetwork() != wire.ReasonNone {
+	if outer.ParseLink() != wire.ReasonNone || outer.ParseNetwork() != wire.ReasonNone ||
+		outer.Frag != wire.Whole {
 		return
 	}
 	r.Outer.read(&outer)
@@ -205,6 +206,12 @@ func (r *Record) finish(e *Engine, p *wire.Packet, hop neigh.ID) {
 		r.Out, r.MTU, r.NextHop = leg.Name, leg.MTU, e.neigh.Addr(hop)
 		if r.Outer.Version == 0 {
 			r.After.read(p)
+		}
+		if mac := e.neigh.Peek(hop); mac != nil && r.Verdict == wire.Transmit {
+			r.After.DstMAC, r.After.SrcMAC = *mac, leg.MAC // of all frames that the packet has become
+			if r.Outer.Version != 0 {
+				r.Outer.DstMAC, r.Outer.SrcMAC = *mac, leg.MAC
+			}
 		}
 	case p.Verdict == wire.Consume && p.Reason != wire.NeighborLearned:
 		r.reach(StageAnswer)

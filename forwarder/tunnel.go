@@ -51,10 +51,10 @@ func (e *Engine) wrap(p *wire.Packet, pi *path, hop neigh.ID, limit int) {
 	}
 	switch {
 	case p.Super():
-		e.sendPieces(p, hop, func(b *burst) bool { return b.segments(e, p, pi, limit+pi.tunnel.Overhead()) })
+		e.sendPieces(p, hop, pi.tunnel.Overhead(), func(b *burst) bool { return b.segments(e, p, pi, limit) })
 	case p.SegmentLen() > limit && !p.DontFragment():
 		dsr.Finish(p)
-		e.sendPieces(p, hop, func(b *burst) bool { return b.innerFragments(e, p, pi, limit) })
+		e.sendPieces(p, hop, pi.tunnel.Overhead(), func(b *burst) bool { return b.innerFragments(e, p, pi, limit) })
 	default:
 		dsr.Finish(p)
 		fits := p.SegmentLen() <= limit
@@ -70,7 +70,7 @@ func (e *Engine) wrap(p *wire.Packet, pi *path, hop neigh.ID, limit int) {
 			e.send(p, hop)
 			return
 		}
-		e.sendPieces(p, hop, func(b *burst) bool { return b.fragments(e, p, limit+pi.tunnel.Overhead()) })
+		e.sendPieces(p, hop, 0, func(b *burst) bool { return b.fragments(e, p, limit+pi.tunnel.Overhead()) })
 	}
 }
 
