@@ -29,24 +29,27 @@ func seeds(t testing.TB) [][]byte {
 	return append(all, arp.Bytes(), nd.Bytes(), routing.Bytes())
 }
 
-// FuzzEngine gives the engine any bytes at any time with any offload metadata on any leg, before and after a connection
-// exists: no panic, everything accounted for, nothing written outside the buffer that the contract allows, and the same
+// FuzzEngine gives the engine any bytes at any time with any offload metadata on any leg in any mode, before and after
+// a connection exists: no panic, everything accounted for, nothing written outside the buffer that the contract allows, and the same
 // input gives the same output.
 func FuzzEngine(f *testing.F) {
 	for _, b := range seeds(f) {
 		f.Add(b, int64(1e9), uint8(0), uint8(0), uint8(0), uint16(0), uint16(0), uint16(0))
 		f.Add(b, int64(1e18), uint8(1), uint8(1), uint8(1), uint16(1448), uint16(34), uint16(16))
+		f.Add(b, int64(1e9), uint8(8), uint8(1), uint8(1), uint16(1), uint16(34), uint16(16))
 	}
-	cfg := config()
-	for i := range cfg.Services { // few ports make an engine cheap
-		cfg.Services[i].SourcePorts = forwarder.PortRange{Lo: 1024, Hi: 1087}
+	cfgs := []forwarder.Config{config(), inMode(forwarder.NAT, forwarder.L3DSROptions{}),
+		inMode(forwarder.L2DSR, forwarder.L3DSROptions{}), inMode(forwarder.L3DSR, byDSCP), inMode(forwarder.L3DSR, byIPIP)}
+	for i := range cfgs[0].Services { // few ports make an engine cheap
+		cfgs[0].Services[i].SourcePorts = forwarder.PortRange{Lo: 1024, Hi: 1087}
 	}
 	f.Fuzz(func(t *testing.T, frame []byte, at int64, leg, flags, gso uint8, size, start, offset uint16) {
 		if len(frame) > wire.MaxFrame {
 			return
 		}
+		mode := int(leg/2) % len(cfgs)
 		run := func() (out []byte) {
-			r := newRigSized(t, cfg, 64)
+			r := newRigSized(t, cfgs[mode], 64)
 			r.put(0, synFrame().Packet(t))
 			p := wiretest.Packet(frame)
 			p.Offload = wire.Offload{Flags: flags, GSOType: gso, GSOSize: size, CsumStart: start, CsumOffset: offset}
@@ -65,7 +68,11 @@ func FuzzEngine(f *testing.F) {
 					out = append(append(out, byte(s.leg)), s.bytes...)
 				}
 			}
-			if len(bytes.Trim(p.Buf[:p.Off], "\xa5"))+len(bytes.Trim(p.Buf[p.Off+room:], "\xa5")) > 0 {
+			front := p.Off
+			if mode == len(cfgs)-1 {
+				front -= wire.IPv6Len // a tunnel's header is put there
+			}
+			if len(bytes.Trim(p.Buf[:front], "\xa5"))+len(bytes.Trim(p.Buf[p.Off+room:], "\xa5")) > 0 {
 				t.Fatal("written outside the frame's room")
 			}
 			return out
