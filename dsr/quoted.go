@@ -1,7 +1,6 @@
 package dsr
 
 import (
-	"bytes"
 	"encoding/binary"
 
 	"naru/internal/wire"
@@ -51,7 +50,7 @@ func (t *Tunnel) Sent(ip []byte, flow uint64) bool {
 	var source [16]byte
 	low := source[copy(source[:], t.head[from:to])-4:]
 	be.PutUint32(low, be.Uint32(low)|t.source(h))
-	if !bytes.Equal(source[:to-from], ip[from:to]) {
+	if string(source[:to-from]) != string(ip[from:to]) {
 		return false
 	}
 	return t.udp == 0 || len(ip) >= t.udp+4 && be.Uint16(ip[t.udp:]) == guePort(h) &&

@@ -43,7 +43,8 @@ func (e *Engine) openTunnel(pi *path) {
 }
 
 // wrap puts a packet into the tunnel of its path and sends it: whole, as segments of a super-frame, or as fragments. Before
-// it goes in, its checksum is finished, since no device would do it inside a tunnel. limit is the longest inner packet that fits.
+// it goes in, its checksum is finished, since no device would do it inside a tunnel. limit is the longest inner packet that
+// fits.
 func (e *Engine) wrap(p *wire.Packet, pi *path, hop neigh.ID, limit int) {
 	if !pi.open {
 		e.done(p, wire.NoRoute)
@@ -123,7 +124,8 @@ func (e *Engine) learnMTU(pi *path, mtu int) {
 	if pi.lowers(e.now, mtu) || e.now.Add(pathMTULife/2) > pi.toldUntil && mtu == pi.told {
 		for i := range e.paths {
 			o := &e.paths[i]
-			if o.tunnelled() && o.key.address == pi.key.address && o.key.l3dsr == pi.key.l3dsr && (o.lowers(e.now, mtu) || o.told == mtu) {
+			same := o.tunnelled() && o.key.address == pi.key.address && o.key.l3dsr == pi.key.l3dsr
+			if same && (o.lowers(e.now, mtu) || o.told == mtu) {
 				o.told, o.toldUntil = mtu, e.now.Add(pathMTULife)
 			}
 		}
