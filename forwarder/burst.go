@@ -51,10 +51,10 @@ func (b *burst) take(n int) *wire.Frame {
 func (b *burst) segments(e *Engine, p *wire.Packet, pi *path, limit int) bool {
 	mtu := limit + pi.tunnel.Overhead()
 	return b.cut.Start(p) && (p.End-p.L4)/int(p.Offload.GSOSize) < cap(b.frames)-len(b.frames) &&
-		 b.collect(p.L3+p.SegmentLen(), b.cut.Next,
-		func(f *wire.Frame) bool {
-			return e.wrapOne(f, p.L3, pi, p.Hash) && (f.Len-p.L3 <= mtu || b.replace(e, p.L3, mtu))
-		})
+		b.collect(p.L3+p.SegmentLen(), b.cut.Next,
+			func(f *wire.Frame) bool {
+				return e.wrapOne(f, p.L3, pi, p.Hash) && (f.Len-p.L3 <= mtu || b.replace(e, p.L3, mtu))
+			})
 }
 
 // replace puts fragments in place of the last frame, whose bytes stay where they are.
