@@ -131,7 +131,10 @@ func backendUndo(c *cli.Context) error {
 func reportSteps(c *cli.Context, done []backend.Result, err error) error {
 	for _, r := range done {
 		word := "as it was"
-		if r.Changed {
+		switch {
+		case r.Todo:
+			word = "to do"
+		case r.Changed:
 			word = "changed"
 		}
 		if !c.Bool("quiet") {

@@ -55,6 +55,9 @@ func backendDoctor(c *cli.Context) error {
 		return usagef("--port %d is no port", c.Uint("port"))
 	}
 	if p := uint16(c.Uint("port")); p != 0 {
+		if !serves(cfg, t.Service, p) {
+			return usagef("--port %d is no port of service %s", p, t.Service)
+		}
 		t.Port = p
 	}
 	if c.Duration("timeout") <= 0 {

@@ -78,6 +78,18 @@ func targets(cfg *config.Config) []backend.Target {
 	return out
 }
 
+// serves reports whether the service has that port.
+func serves(cfg *config.Config, service string, port uint16) bool {
+	for i := range cfg.Services {
+		s := &cfg.Services[i]
+		has := func(p config.Ports) bool { return p.Lo <= port && port <= p.Hi }
+		if s.Name == service && slices.ContainsFunc(s.Ports, has) {
+			return true
+		}
+	}
+	return false
+}
+
 // viaOf returns the director's address on the backends' side: that of --via, else on the director itself the one that
 // leads to the backend.
 func viaOf(c *cli.Context, t backend.Target) (netip.Addr, error) {

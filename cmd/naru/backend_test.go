@@ -34,6 +34,7 @@ func TestBackendCommandsNameTheirMistakes(t *testing.T) {
 		{"backend setup web/b1 --format freebsd -c naru.yaml", `naru backend setup: backend: format "freebsd" is unknown; use one of`},
 		{"backend setup ssh/s1 --via x -c naru.yaml", `naru backend setup: --via "x" is no address`},
 		{"backend doctor web/b1 --port 70000 -c naru.yaml", "naru backend doctor: --port 70000 is no port"},
+		{"backend doctor web/b1 --port 81 -c naru.yaml", "naru backend doctor: --port 81 is no port of service web"},
 		{"backend doctor web/b1 --timeout 0s -c naru.yaml", "naru backend doctor: --timeout 0s is no time to wait"},
 		{"backend decap", `naru backend decap: --mode "" is not known; use ipip or gue`},
 		{"backend decap --mode gue --port 0", "naru backend decap: --port 0 is no port"},

@@ -21,7 +21,7 @@ var ErrUnsupported = errors.New("not supported here")
 type DecapOptions struct {
 	Mode   Way            // IPIP or GUE
 	Port   uint16         // UDP port of GUE
-	Device string         // name of the TUN device, at most 15 characters; empty: naru-decap-ipip or naru-decap-gue
+	Device string         // name of the TUN device, at most 15 characters; empty: a free one, naru-decap-MODE first
 	Local  []netip.Addr   // outer destinations; empty: every address of this machine
 	VIPs   []netip.Addr   // inner destinations; empty: the addresses on lo, as they come and go
 	From   []netip.Prefix // outer sources; empty: any
@@ -54,7 +54,7 @@ func OpenDecap(opt DecapOptions) (*Decap, error) {
 		return nil, fmt.Errorf("backend: decap: mode %q is not ipip or gue", opt.Mode)
 	}
 	if opt.Device == "" {
-		opt.Device = "naru-decap-" + string(opt.Mode)
+		opt.Device = freeDevice("naru-decap-" + string(opt.Mode))
 	}
 	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -71,6 +71,20 @@ func OpenDecap(opt DecapOptions) (*Decap, error) {
 		return nil, fmt.Errorf("backend: decap: %w", err)
 	}
 	return d, nil
+}
+
+// decapDevices is how many decapsulators of a machine find names for their devices by themselves.
+const decapDevices = 16
+
+// freeDevice returns the name, or another one if an interface has it: one decapsulator runs for each address and port.
+func freeDevice(name string) string {
+	for n := 2; n <= decapDevices; n++ {
+		if _, err := netlink.LinkByName(name); err != nil {
+			break
+		}
+		name = fmt.Sprintf("naru-decap-%d", n)
+	}
+	return name
 }
 
 // Device returns the name of the TUN device.

@@ -180,7 +180,7 @@ func addressOf(l netlink.Link, family netip.Addr) netip.Addr {
 // examine asks one thing after the other and stops where the rest would only say the same again.
 func (d *doctor) examine() error {
 	for _, step := range []func() (more bool, err error){
-		d.neighbour, d.rivals, d.life, d.seenMark, d.answer, d.wayBack, d.largest, d.segmentSize,
+		d.segment, d.neighbour, d.rivals, d.life, d.seenMark, d.answer, d.wayBack, d.largest, d.segmentSize,
 	} {
 		if more, err := step(); err != nil || !more {
 			return err

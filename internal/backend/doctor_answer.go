@@ -226,7 +226,7 @@ func (d *doctor) icmpAnswer(a *answer) {
 	noProto := v4 && a.kind == wire.ICMPUnreachable && a.code == 2 || !v4 && a.kind == wire.ICMPv6Parameter && a.code == 1
 	switch {
 	case outerQuoted && (noPort || noProto):
-		c := decapChange{target: *d.t}
+		c := decapChange{target: *d.t, beside: d.opt.Others}
 		d.failAnswer(text, fmt.Sprintf("nothing takes the outer header off at %s (%s)", d.t.Backend, tunnelWords(d.t)),
 			"everything that naru sends to it is lost", c.command()+"   # on "+d.t.Backend+"; all of it: "+d.setup())
 	case prohibited || noPort && d.t.Proto == wire.ProtoTCP:

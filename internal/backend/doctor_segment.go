@@ -22,6 +22,18 @@ func (d *doctor) solicit(from, target netip.Addr) error {
 	return d.seg.send(group, b)
 }
 
+// segment makes sure that a backend of L2DSR can be reached by its MAC address at all.
+func (d *doctor) segment() (bool, error) {
+	if d.onLink || d.t.Way != L2DSR {
+		return true, nil
+	}
+	d.add(Check{Status: Fail, Name: "segment", Text: fmt.Sprintf("%s is behind the router %s", d.t.Address, d.hop),
+		Cause:  d.t.Backend + " is on no segment of this machine, and mode l2dsr changes nothing but MAC addresses",
+		Effect: "the router sends packets to the VIP back here, or drops them: clients get no answer",
+		Fix:    "mode: l3dsr, l3dsr: {encap: ipip}   # in service " + d.t.Service + "; or give it a segment with naru"})
+	return false, nil
+}
+
 // neighbour finds the MAC address of the next hop.
 func (d *doctor) neighbour() (bool, error) {
 	a, err := d.seg.ask(d.opt.Timeout, func() error { return d.solicit(d.own, d.hop) },

@@ -242,3 +242,13 @@ func defaultRoute(t *testing.T, ns *wiretest.NS, ifname, via string) {
 		t.Fatal(err)
 	}
 }
+
+func TestABackendOfL2DSRBehindARouterIsNamed(t *testing.T) {
+	r, _ := newRouted(t)
+	tg := target(L2DSR, vip4, netip.MustParseAddr("10.0.1.11"))
+	rep := r.doctor(t, tg)
+	want(t, rep, "segment", "10.0.1.11 is behind the router 10.0.0.254", "changes nothing but MAC addresses", "ipip")
+	if len(rep.Checks) != 1 {
+		t.Errorf("asks on though nothing can come of it: %+v", rep.Checks)
+	}
+}

@@ -20,6 +20,7 @@ type Result struct {
 	What    string
 	Changed bool
 	Note    string // what else is to be said or done
+	Todo    bool   // the step is not done: the note says what its operator must do
 }
 
 // host is the machine that a plan is applied to.
@@ -27,7 +28,11 @@ type host struct {
 	ifname string
 	mtu    int
 	note   string // of the step under way
+	open   bool   // the step under way is left to the operator
 }
+
+// todo leaves the step under way to the operator.
+func (h *host) todo(what string) { h.note, h.open = what, true }
 
 // Apply brings the plan about on this machine and says what it had to change; a second run changes nothing. After an
 // error the steps in front of it stand.
@@ -38,12 +43,12 @@ func (p *Plan) Apply() ([]Result, error) {
 	}
 	var done []Result
 	for _, s := range p.Steps {
-		h.note = ""
+		h.note, h.open = "", false
 		changed, err := s.apply(h)
 		if err != nil {
 			return done, fmt.Errorf("backend: %s: %s: %w", p.Target.Name(), s.What, err)
 		}
-		done = append(done, Result{s.What, changed, h.note})
+		done = append(done, Result{s.What, changed, h.note, h.open})
 	}
 	return done, nil
 }
@@ -59,15 +64,15 @@ func (p *Plan) Undo(opt PlanOptions) ([]Result, error) {
 	for i := len(p.Steps) - 1; i >= 0; i-- {
 		s := p.Steps[i]
 		if needed[s.key()] {
-			done = append(done, Result{s.What, false, "kept: another service needs it here"})
+			done = append(done, Result{What: s.What, Note: "kept: another service needs it here"})
 			continue
 		}
-		h.note = ""
+		h.note, h.open = "", false
 		changed, err := s.undo(h)
 		if err != nil {
 			return done, fmt.Errorf("backend: %s: undo %s: %w", p.Target.Name(), s.What, err)
 		}
-		done = append(done, Result{s.What, changed, h.note})
+		done = append(done, Result{s.What, changed, h.note, h.open})
 	}
 	return done, nil
 }

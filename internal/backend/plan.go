@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"naru/internal/wire"
 )
 
 // Plan is what one backend needs for one service, in the order in which it is done: at no moment does the backend answer
@@ -101,7 +103,12 @@ func (p *Plan) planDirect(opt PlanOptions) {
 	}
 	p.add("VIP on lo", "this backend must accept packets for "+t.VIP.String()+
 		" itself; as a host address it is no broadcast's and no other packet's source", &addressChange{t.VIP})
-	p.Notes = append(p.Notes, fmt.Sprintf("the service must listen on %s port %d (or on all addresses)", t.VIP, t.Port),
+	listen := fmt.Sprintf("the service must listen on %s port %d (or on all addresses)", t.VIP, t.Port)
+	if t.Proto == wire.ProtoUDP {
+		listen = fmt.Sprintf("the service must listen on %s port %d; one on all addresses must answer from the address "+
+			"that was asked", t.VIP, t.Port)
+	}
+	p.Notes = append(p.Notes, listen,
 		"a stateful firewall between this backend and the clients sees replies only: let them pass untracked")
 }
 
@@ -109,7 +116,7 @@ func (p *Plan) planDirect(opt PlanOptions) {
 func (p *Plan) planDecap(opt PlanOptions) {
 	t := &p.Target
 	p.add("decapsulation", "packets arrive inside others, as "+tunnelWords(t),
-		&decapChange{target: *t, by: opt.Decap})
+		&decapChange{target: *t, by: opt.Decap, beside: opt.Others})
 }
 
 func tunnelWords(t *Target) string {

@@ -158,3 +158,37 @@ func TestTargetsThatMakeNoSenseAreRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestOneDecapsulatorServesAllServicesOfAnAddress(t *testing.T) {
+	web, six := target(GUE, vip4, backend4), target(GUE, vip6, backend4)
+	six.Service = "web6"
+	elsewhere, ipip := target(GUE, vip6, backend6), target(IPIP, vip4, backend4)
+	elsewhere.Service, ipip.Service = "elsewhere", "ipip"
+	opt := PlanOptions{Decap: "naru", Others: []Target{web, six, elsewhere, ipip}}
+	want := "naru backend decap --mode gue --local 10.0.0.11 --vip 2001:db8:99::10 --vip 203.0.113.10 --port 6080\n"
+	for _, tg := range []Target{web, six} {
+		s := text(t, tg, opt, "networkd")
+		if !strings.Contains(s, want) || !strings.Contains(s, "/naru-decap-gue-6080-10-0-0-11.service") {
+			t.Errorf("%s: want %q in one unit for both:\n%s", tg.Service, want, s)
+		}
+	}
+}
+
+func TestADecapsulatorTakesFromEverybodyWhereOneDirectorIsNotKnown(t *testing.T) {
+	web, tls := target(IPIP, vip4, backend4), target(IPIP, vip4, backend4)
+	web.Source, tls.Service = []netip.Prefix{netip.MustParsePrefix("10.200.0.0/16")}, "tls"
+	if s := text(t, web, PlanOptions{}, "sh"); !strings.Contains(s, "--from 10.200.0.0/16") {
+		t.Errorf("alone: no --from in\n%s", s)
+	}
+	if s := text(t, web, PlanOptions{Others: []Target{tls}}, "sh"); strings.Contains(s, "--from") {
+		t.Errorf("with a service of unknown director:\n%s", s)
+	}
+}
+
+func TestAServerOfUDPIsToldToAnswerFromTheVIP(t *testing.T) {
+	tg := target(L2DSR, vip4, backend4)
+	tg.Proto = 17
+	if s := text(t, tg, PlanOptions{}, "sh"); !strings.Contains(s, "answer from the address that was asked") {
+		t.Error(s)
+	}
+}
