@@ -143,7 +143,7 @@ func (s *story) arrival(w io.Writer, last *sighting) {
 	vip := netip.AddrPortFrom(s.lab.scenario.VIP4, server.HTTPPort)
 	switch s.lab.scenario.Mode {
 	case ModeDSCP:
-		t.line("rule", "%-18s -> %-18s DSCP %d means this VIP, which is on lo", last.dst, vip, last.dscp)
+		t.line("rule", "%-18s -> %-18s DSCP %d means it; it is on lo", last.dst, vip, last.dscp)
 	case ModeIPIP, ModeGUE:
 		t.line("tunnel", "takes %s off: the packet is for the VIP, which is on lo", last.outer.kind)
 	case ModeL2DSR:
