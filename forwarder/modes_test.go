@@ -108,6 +108,12 @@ func TestL2DSRChangesTwelveBytes(t *testing.T) {
 	}
 }
 
+func TestL2DSRBehindARouterIsRefused(t *testing.T) {
+	cfg := inMode(forwarder.L2DSR, forwarder.L3DSROptions{})
+	cfg.Routes[0].Gateway = addr("10.10.10.99")
+	newRig(t, cfg).refused(0, synFrame().Packet(t), wire.NoRoute)
+}
+
 func TestDSCPChangesDestinationAndMarkOnly(t *testing.T) {
 	for _, e := range ends {
 		t.Run(e.name, func(t *testing.T) {

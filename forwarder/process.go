@@ -246,7 +246,11 @@ func (e *Engine) findHop(c *conntrack.Conn, dir conntrack.Dir) (hop neigh.ID, re
 	if dir == conntrack.Reply {
 		hop, reason = e.route(c.Client)
 	} else {
-		hop, reason = e.route(e.paths[c.Path].key.address)
+		key := &e.paths[c.Path].key
+		hop, reason = e.route(key.address)
+		if reason == wire.ReasonNone && key.mode == L2DSR && e.neigh.Addr(hop) != key.address {
+			return hop, wire.NoRoute // a router would send the VIP's packet back to us
+		}
 	}
 	if g := e.neigh.Generation(); g != e.neighGen { // finding a neighbour may have cost another one its place
 		e.neighGen = g

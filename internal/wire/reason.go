@@ -151,7 +151,7 @@ var reasons = [NumReasons]reasonInfo{
 	TableFull:      {"table_full", Drop, "raise node.connections, or lower the timeouts"},
 	HopLimit:       {"hop_limit", Drop, "a routing loop, or traceroute faster than the rate limit"},
 	TooBig:         {"too_big", Drop, "the sender ignores the path MTU"},
-	NoRoute:        {"no_route", Drop, "ip route get the address: the route must leave by one of naru's interfaces"},
+	NoRoute:        {"no_route", Drop, "ip route get the address: the route must leave by one of naru's interfaces, in l2dsr without a router"},
 	NeighUnresolved: {"neigh_unresolved", Drop,
 		"the next hop does not answer ARP or neighbour discovery: is it up, and on this segment?"},
 	NeighFull:     {"neigh_full", Drop, "too many neighbours on one segment"},
