@@ -140,7 +140,7 @@ func (c *decapChange) kernelDevice() (changed bool, err error) {
 		changed = true
 	}
 	if c.target.Way == GUE {
-		err := netlink.FouAdd(c.fou())
+		err := c.guePort(netlink.FOU_CMD_ADD)
 		if err != nil && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EADDRINUSE) {
 			if unsupported(err) {
 				err = fmt.Errorf("%w: %w", errNoGUE, err)
@@ -163,12 +163,11 @@ func (c *decapChange) kernelDevice() (changed bool, err error) {
 	return changed || did, netlink.LinkSetUp(l)
 }
 
-func (c *decapChange) fou() netlink.Fou {
-	f := netlink.Fou{Family: unix.AF_INET, Port: int(c.target.GUEPort), EncapType: netlink.FOU_ENCAP_GUE}
+func (c *decapChange) guePort(command uint8) error {
 	if c.target.Address.Is6() {
-		f.Family = unix.AF_INET6
+		return guePort(command, c.target.GUEPort, unix.AF_INET6)
 	}
-	return f
+	return guePort(command, c.target.GUEPort, unix.AF_INET)
 }
 
 func (c *decapChange) removeDevice() error {
@@ -190,8 +189,8 @@ func (c *decapChange) undo(h *host) (bool, error) {
 	switch there := err == nil; {
 	case there && !c.sharesDevice():
 		return true, c.removeDevice()
-	case port:
-		h.note = "kept " + c.device() + ": another service needs it here"
+	case port, there && c.target.Way == IPIP, len(c.served()) > 1:
+		h.note = "kept what another service needs here"
 	default:
 		h.todo("end it, if it runs: " + c.command())
 	}
@@ -203,7 +202,7 @@ func (c *decapChange) removePort() (bool, error) {
 	if c.target.Way != GUE || c.sharesPort() {
 		return false, nil
 	}
-	err := netlink.FouDel(c.fou())
+	err := c.guePort(netlink.FOU_CMD_DEL)
 	if err != nil && (unsupported(err) || errors.Is(err, unix.EINVAL)) { // EINVAL is the kernel's "no such port"
 		return false, nil
 	}
@@ -227,8 +226,10 @@ func (c *decapChange) shares(alike func(*decapChange) bool) bool {
 
 func (c *decapChange) shell(string) (do, undo []string) {
 	if c.by == "naru" {
-		return []string{"systemd-run --unit " + c.unit() + " -p Restart=always " + c.command()},
-			[]string{"systemctl stop " + c.unit()}
+		if len(c.served()) == 1 {
+			undo = []string{"systemctl stop " + c.unit()}
+		}
+		return []string{"systemd-run --unit " + c.unit() + " -p Restart=always " + c.command()}, undo
 	}
 	d := c.device()
 	mode := map[string]string{"ipip": "type ipip", "sit": "type sit", "ip6tnl": "type ip6tnl mode any"}[c.kind()]

@@ -30,3 +30,18 @@ func TestUndoLeavesTheKernelsHalfOfADecapsulatorThatOthersComeInBy(t *testing.T)
 		}
 	}
 }
+
+func TestUndoEndsNarusDecapsulatorOnlyForTheLastServiceThatItServes(t *testing.T) {
+	web, six := target(GUE, vip4, backend4), target(GUE, vip6, backend4)
+	six.Service = "six"
+	for others, ends := range map[*Target]bool{&web: true, &six: false} {
+		opt := PlanOptions{Decap: "naru", Others: []Target{*others}}
+		p, err := NewPlan(web, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := p.UndoText(opt); strings.Contains(s, "systemctl stop") != ends {
+			t.Errorf("beside %s: want it ended %t:\n%s", others.Service, ends, s)
+		}
+	}
+}
