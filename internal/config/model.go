@@ -112,4 +112,6 @@ type Backend struct {
 	Port    uint16 // 0: the client's destination port
 	Weight  int
 	MTU     int // bytes of the longest packet that gets there; 0: the interface's
+	// ProbeMTU says to find the longest packet that gets there while naru runs; MTU is 0 then.
+	ProbeMTU bool
 }

@@ -79,7 +79,7 @@ func (d *decoder) backends(v value) []Backend {
 				}
 			}},
 			{"weight", func(v value) { set(&b.Weight)(d.integer(v, 0, maxWeight)) }},
-			{"mtu", func(v value) { b.MTU = d.mtu(v, b.Address) }},
+			{"mtu", func(v value) { b.MTU, b.ProbeMTU = d.mtu(v, b.Address) }},
 		}, later("health", "slow_start", "max_connections")...)) {
 			d.need(v, "name", `write "name: b1"; connections follow the name`)
 			d.need(v, "address", `write "address: 192.0.2.1"`)
@@ -89,16 +89,16 @@ func (d *decoder) backends(v value) []Backend {
 	return all
 }
 
-// mtu reads the longest packet that the way to a backend carries. It begins at the least that every link carries.
-func (d *decoder) mtu(v value, backend netip.Addr) int {
+// mtu reads the longest packet that the way to a backend carries, or that it is to be found. It begins at the least
+// that every link carries.
+func (d *decoder) mtu(v value, backend netip.Addr) (n int, probe bool) {
 	if s, _ := d.scalarText(v); s == "probe" {
-		d.fail(v.path, "write the number of bytes", "probe is not available in this version of naru")
-		return 0
+		return 0, true
 	}
 	least := leastMTU4
 	if backend.Is6() {
 		least = leastMTU6
 	}
-	n, _ := d.integer(v, least, maxMTU)
-	return n
+	n, _ = d.integer(v, least, maxMTU)
+	return n, false
 }

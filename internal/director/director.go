@@ -51,6 +51,7 @@ type Director struct {
 	snapshot *forwarder.Snapshot
 	groups   []map[[6]byte]bool
 	up       map[string]bool // interfaces that were up when last seen
+	paths    paths
 	closed   bool
 }
 
@@ -59,7 +60,7 @@ type Director struct {
 // cause. After an error nothing is left behind.
 func New(opt Options) (*Director, error) {
 	d := &Director{opt: opt, log: opt.Log, cfg: opt.Config, up: map[string]bool{},
-		events: make(chan forwarder.Event, eventRoom)}
+		events: make(chan forwarder.Event, eventRoom), paths: newPaths()}
 	if err := d.build(); err != nil {
 		_ = d.Close()
 		return nil, err
@@ -96,6 +97,7 @@ func (d *Director) build() (err error) {
 			return err
 		}
 	}
+	d.paths.follow(d.cfg, host)
 	d.groups = groups(&d.compiled)
 	if err := regroup(d.workers[0].set.Devices, nil, d.groups); err != nil {
 		return err
@@ -158,6 +160,7 @@ func (d *Director) Run(ctx context.Context) error {
 		go func() { failed <- w.run() }()
 	}
 	defer d.stopWorkers()
+	defer d.startProbing(ctx)()
 	d.log.Info("running", "services", len(d.cfg.Services), "vips", len(d.cfg.VIPs), "workers", len(d.workers))
 	for {
 		select {
@@ -222,6 +225,7 @@ func (d *Director) apply(cfg *config.Config, host *kernel.State) error {
 	if err != nil {
 		return err
 	}
+	d.paths.fill(cfg, &next)
 	changed := !reflect.DeepEqual(next, d.compiled)
 	snapshot := d.snapshot
 	if changed {
@@ -234,6 +238,7 @@ func (d *Director) apply(cfg *config.Config, host *kernel.State) error {
 		return err
 	}
 	d.cfg = cfg
+	d.paths.follow(cfg, host)
 	if !changed {
 		return nil
 	}
