@@ -27,6 +27,14 @@ func serviceNames() []string {
 	return names
 }
 
+// serviceOf returns the name of a service at the VIP of an IP version.
+func serviceOf(name string, vip netip.Addr) string {
+	if vip.Is6() {
+		return name + "6"
+	}
+	return name
+}
+
 // configure writes naru's configuration of a scenario. The pool is full NAT's.
 func configure(s *Scenario, pool []netip.Addr, o Options, socket string) string {
 	t := s.Topology(o)
@@ -46,10 +54,7 @@ func configure(s *Scenario, pool []netip.Addr, o Options, socket string) string 
 	fmt.Fprintf(&b, "\nadmin:\n  socket: %s\n\nservices:\n", socket)
 	for _, service := range labServices {
 		for i, vip := range s.vips() {
-			name := service.name
-			if vip.Is6() {
-				name += "6"
-			}
+			name := serviceOf(service.name, vip)
 			fmt.Fprintf(&b, "  - name: %s\n    vip: \"%s\"\n    ports: [%d]\n    protocol: %s\n%s    scheduler: rr\n",
 				name, vip, service.port, service.protocol, modeLines(s.Mode))
 			if pool != nil {

@@ -10,22 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// linkIsUp reports whether a node has an interface of that name and it is up.
-func (l *Lab) linkIsUp(node, name string) (up bool, err error) {
-	err = l.Do(node, func() error {
-		link, err := netlink.LinkByName(name)
-		if _, none := errors.AsType[netlink.LinkNotFoundError](err); none {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("lab: node %s: %s: %w", node, name, err)
-		}
-		up = link.Attrs().RawFlags&unix.IFF_UP != 0
-		return nil
-	})
-	return up, err
-}
-
 // neighbour returns the MAC address that a node believes an address is at, nil if it does not know.
 func (l *Lab) neighbour(node string, of netip.Addr) (mac net.HardwareAddr, err error) {
 	err = l.Do(node, func() error {

@@ -80,8 +80,13 @@ func loadState(name string) (State, error) {
 
 // logTail returns the end of a node's log in one line, or the beginning of a panic in it.
 func (s *State) logTail(node string) string {
+	return tail(s.logged(node))
+}
+
+// logged returns what the processes of a node have said so far.
+func (s *State) logged(node string) string {
 	b, _ := os.ReadFile(s.LogFile(node)) // no log: nothing was said
-	return tail(string(b))
+	return string(b)
 }
 
 func tail(log string) string {

@@ -22,6 +22,7 @@ func natVariants(s *Scenario) []Variant {
 		{"offloads on", Options{}, all},
 		{"finished checksums, tso off gso off at the director", Options{NoSegment: true, NoChecksum: true}, allChecks(s, false)},
 		{"a server calls its own VIP", Options{RecordPackets: true}, hairpinChecks(s)},
+		{"a server lacks what it needs", Options{}, doctorChecks(s)},
 	}
 }
 
@@ -31,6 +32,7 @@ func directVariants(s *Scenario) []Variant {
 		{"offloads on", Options{}, allChecks(s, true)},
 		{"finished checksums, tso off gso off at the director", Options{NoSegment: true, NoChecksum: true}, allChecks(s, false)},
 		{"a server calls its own VIP", Options{RecordPackets: true}, hairpinChecks(s)},
+		{"a server lacks what it needs", Options{}, doctorChecks(s)},
 	}
 	switch s.Mode {
 	case ModeL2DSR:
