@@ -46,33 +46,46 @@ func (e *Engine) openTunnel(pi *path) {
 // it goes in, its checksum is finished, since no device would do it inside a tunnel. limit is the longest inner packet that
 // fits.
 func (e *Engine) wrap(p *wire.Packet, pi *path, hop neigh.ID, limit int) {
-	if !pi.open {
-		e.done(p, wire.NoRoute)
-		return
-	}
 	switch {
+	case !pi.open:
+		e.done(p, wire.NoRoute)
 	case p.Super():
 		e.sendPieces(p, hop, pi.tunnel.Overhead(), func(b *burst) bool { return b.segments(e, p, pi, limit) })
-	case p.SegmentLen() > limit && !p.DontFragment():
-		dsr.Finish(p)
-		e.sendPieces(p, hop, pi.tunnel.Overhead(), func(b *burst) bool { return b.innerFragments(e, p, pi, limit) })
-	default:
-		dsr.Finish(p)
-		fits := p.SegmentLen() <= limit
-		if !e.wrapOne(&p.Frame, p.L3, pi, p.Hash) {
-			e.done(p, wire.TooBig)
-			return
-		}
-		p.End += pi.tunnel.Overhead()
-		if e.trace != nil {
-			e.rec.wrapped(p, pi.tunnel.Overhead())
-		}
-		if fits {
+	case p.SegmentLen() <= limit:
+		if e.wrapWhole(p, pi) {
 			e.send(p, hop)
-			return
 		}
-		e.sendPieces(p, hop, 0, func(b *burst) bool { return b.fragments(e, p, limit+pi.tunnel.Overhead()) })
+	default:
+		e.wrapLong(p, pi, hop, limit)
 	}
+}
+
+// wrapLong wraps a packet that does not fit: IPv4 without DF in fragments, what nobody may send shorter in fragmented outer
+// packets.
+func (e *Engine) wrapLong(p *wire.Packet, pi *path, hop neigh.ID, limit int) {
+	overhead := pi.tunnel.Overhead()
+	if !p.DontFragment() {
+		dsr.Finish(p)
+		e.sendPieces(p, hop, overhead, func(b *burst) bool { return b.innerFragments(e, p, pi, limit) })
+		return
+	}
+	if e.wrapWhole(p, pi) {
+		e.sendPieces(p, hop, 0, func(b *burst) bool { return b.fragments(e, p, limit+overhead) })
+	}
+}
+
+// wrapWhole wraps a packet where it lies; false when it was dropped, because it would become too long.
+func (e *Engine) wrapWhole(p *wire.Packet, pi *path) bool {
+	dsr.Finish(p)
+	if !e.wrapOne(&p.Frame, p.L3, pi, p.Hash) {
+		e.done(p, wire.TooBig)
+		return false
+	}
+	p.End += pi.tunnel.Overhead()
+	if e.trace != nil {
+		e.rec.wrapped(p, pi.tunnel.Overhead())
+	}
+	return true
 }
 
 // wrapOne wraps one finished packet where it lies.
