@@ -145,8 +145,8 @@ func (d *Director) probeRound(ctx context.Context) {
 func (d *Director) untilNextRound() time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, known := range d.paths.known {
-		if known.silent == 1 {
+	for _, t := range d.paths.targets {
+		if t.mtu != 0 && d.paths.known[t.addr].silent == 1 {
 			return probeSoon
 		}
 	}

@@ -1,7 +1,9 @@
 package director
 
 import (
+	"log/slog"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"naru/forwarder"
@@ -82,3 +84,28 @@ func TestWhatWasProbedIsTheBackendsMTU(t *testing.T) {
 }
 
 func mtus(s forwarder.Service) [2]int { return [2]int{s.Backends[0].MTU, s.Backends[1].MTU} }
+
+func TestASilentBackendIsAskedAgainSoonThenSaidOnceAndKeepsItsMTU(t *testing.T) {
+	var text strings.Builder
+	d := &Director{cfg: probeConfig(), paths: newPaths(), log: slog.New(slog.NewTextHandler(&text, nil))}
+	d.paths.follow(d.cfg, testHost())
+	target := d.paths.targets[0]
+	d.paths.known[server] = pathMTU{mtu: 1400}
+	for i, want := range []int{0, 1, 1, 1} {
+		d.notePath(target, 0, errNoAnswer)
+		if got := strings.Count(text.String(), "could not be probed"); got != want {
+			t.Errorf("after %d rounds said %d times, want %d", i+1, got, want)
+		}
+		if soon := d.untilNextRound() == probeSoon; soon != (i == 0) {
+			t.Errorf("after %d rounds: asked again soon: %v", i+1, soon)
+		}
+	}
+	if got := d.paths.known[server].mtu; got != 1400 {
+		t.Errorf("MTU %d, want 1400", got)
+	}
+	target.mtu = 0
+	d.paths.targets[0], d.paths.known[server] = target, pathMTU{silent: 1}
+	if d.untilNextRound() == probeSoon {
+		t.Error("a backend without a route is asked again soon")
+	}
+}
