@@ -31,7 +31,7 @@ var may = map[string]string{
 		"internal/kernel",
 
 	"lab/server": "",
-	"lab":        "lab/server internal/record sched",
+	"lab":        "lab/server internal/record internal/backend sched",
 	"cmd/naru": "internal/wire forwarder internal/link internal/link/afpacket internal/config internal/kernel " +
 		"internal/record internal/director internal/backend lab lab/server",
 
