@@ -80,6 +80,9 @@ type Engine struct {
 	pathID map[pathKey]conntrack.PathID
 	ids    [][]conntrack.PathID // by service, then as service.keys
 
+	// leaving are local addresses that no configuration names any more, and the paths whose connections still use them.
+	leaving map[wire.Addr][]conntrack.PathID
+
 	newPools bool // a path with connections has got another pool
 
 	// hops changes when a next hop that was looked up may be wrong.
@@ -150,7 +153,8 @@ func New(opt Options, snap *Snapshot) (*Engine, error) {
 	}
 	e := &Engine{
 		opt: opt, table: table, neigh: neigh.NewTable(opt.Neighbors, opt.Seed.words(forNeighbors)[0]),
-		source: opt.Seed.words(forSource), pathID: map[pathKey]conntrack.PathID{}, events: make([]Event, 0, maxEvents),
+		source: opt.Seed.words(forSource), pathID: map[pathKey]conntrack.PathID{}, leaving: map[wire.Addr][]conntrack.PathID{},
+		events: make([]Event, 0, maxEvents),
 	}
 	e.frags = frag.New(opt.Datagrams, heldFragments, opt.Seed.words(forFragments)[0])
 	e.lastID = uint32(opt.Seed.words(forIDs)[0])
@@ -246,9 +250,15 @@ func (e *Engine) apply(s *Snapshot) {
 			e.ids[i] = append(e.ids[i], e.intern(svc, k, key))
 		}
 	}
+	clear(e.leaving)
 	for key, id := range e.pathID {
-		if !stays[key] && e.table.DropPath(id) {
+		if stays[key] {
+			continue
+		}
+		if e.table.DropPath(id) {
 			delete(e.pathID, key)
+		} else if s.owned[key.local] == nil && key.mode == FullNAT {
+			e.leaving[key.local] = append(e.leaving[key.local], id)
 		}
 	}
 	if e.newPools {

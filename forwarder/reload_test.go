@@ -195,3 +195,18 @@ func liveOn(r *rig, rng *rand.Rand, live *[]*tcp, n int) {
 		step(0, c.frame("A", c.clientSeq+1, c.serverSeq+1))
 	}
 }
+
+func TestALocalAddressIsAnsweredForUntilItsConnectionsEnd(t *testing.T) {
+	r := newRig(t, config())
+	r.client(wiretest.Frame{Src: client + ":1", Dst: vip + ":53", UDP: true})
+	for i := range r.cfg.Services {
+		if r.cfg.Services[i].Locals[0].Addr == addr(local) {
+			r.cfg.Services[i].Locals[0].Addr = addr("10.10.10.201")
+		}
+	}
+	r.reload()
+	ask := func() wire.Packet { return arpFrame(serverMAC[0], wire.Broadcast, false, server1, local) }
+	r.refused(1, ask(), wire.ARPAnswered)
+	r.tick(timeouts.UDPUnreplied + 2e9)
+	r.refused(1, ask(), wire.NotOurQuestion)
+}

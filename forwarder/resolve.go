@@ -15,11 +15,22 @@ func (e *Engine) answers(addr wire.Addr, leg uint8) bool {
 	o := e.snap.owned[addr]
 	switch {
 	case o == nil:
-		return l.Backend && len(e.snap.outer) > 0 && e.snap.outerSource(addr)
+		return l.Backend && (len(e.snap.outer) > 0 && e.snap.outerSource(addr) || len(e.leaving) > 0 && e.stillUsed(addr))
 	case o.kernel:
 		return false
 	}
 	return o.vip && l.Client || !o.vip && l.Backend
+}
+
+// stillUsed reports whether living connections have a local address that the configuration has given up: their backends
+// must find it until they end. The kernel answers for what it holds.
+func (e *Engine) stillUsed(addr wire.Addr) bool {
+	for _, id := range e.leaving[addr] {
+		if !e.table.PathGone(id) && !e.snap.hosts[addr] {
+			return true
+		}
+	}
+	return false
 }
 
 // arp deals with ARP: it answers questions for our addresses, learns from answers to ours, and notices other hosts that
