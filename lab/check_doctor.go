@@ -97,42 +97,48 @@ func loudAilments(vip netip.Addr) []ailment {
 	}
 }
 
-// healthy asks about every server.
+// healthy asks about both servers.
 func healthy(vip netip.Addr) func(*checker) (string, error) {
 	return func(c *checker) (string, error) {
 		passed := 0
 		for _, node := range []string{patient, bystander} {
-			r, err := c.doctor(vip, node)
+			err := c.consult(vip, node, func(r backend.Report) error {
+				err := well(r)
+				if err == nil {
+					passed += len(r.Checks)
+				}
+				return err
+			})
 			if err != nil {
-				return "", err
+				return "", fmt.Errorf("%s is as it should be: %w", node, err)
 			}
-			if len(r.Checks) == 0 || r.Failed() > 0 {
-				return "", fmt.Errorf("%s is as it should be: %s", node, findings(r))
-			}
-			passed += len(r.Checks)
 		}
 		return fmt.Sprintf("%d checks at %s and %s", passed, patient, bystander), nil
 	}
 }
 
+// well reports what a report of a healthy backend should not hold.
+func well(r backend.Report) error {
+	if len(r.Checks) == 0 || r.Failed() > 0 {
+		return errors.New(findings(r))
+	}
+	return nil
+}
+
 // diagnosed breaks one thing, reads what the doctor says, mends it, and wants the backend to be healthy again.
 func diagnosed(vip netip.Addr, a ailment) func(*checker) (string, error) {
 	return func(c *checker) (seen string, err error) {
-		if err := a.harm(c); err != nil {
-			return "", errors.Join(err, a.mend(c))
+		err = a.harm(c)
+		if err == nil {
+			err = c.consult(vip, a.asked, func(r backend.Report) (err error) { seen, err = named(r, a); return err })
 		}
-		r, err := c.doctor(vip, a.asked)
 		if err := errors.Join(err, a.mend(c)); err != nil {
 			return "", err
 		}
-		if seen, err = named(r, a); err != nil {
-			return "", err
+		if err := c.consult(vip, a.asked, well); err != nil {
+			return "", fmt.Errorf("it is mended, and still: %w", err)
 		}
-		after, err := c.doctor(vip, a.asked)
-		if err == nil && after.Failed() > 0 {
-			err = fmt.Errorf("it is mended, and still: %s", findings(after))
-		}
-		return seen, err
+		return seen, nil
 	}
 }
 
@@ -163,13 +169,28 @@ func findings(r backend.Report) string {
 // exitUnhealthy is naru's exit code when something is wrong with a backend.
 const exitUnhealthy = 6
 
-// doctorTimeout is how long the doctor waits for each answer, half its default: silence is what half of the ailments show.
+// doctorTimeout is how long the doctor waits for each answer at first: silence is what half of the ailments show.
 const doctorTimeout = 500 * time.Millisecond
 
+// consult asks the doctor until the report is the right one, three times at most. A busy machine answers late, which the
+// doctor must take for silence: each time it waits longer.
+func (c *checker) consult(vip netip.Addr, node string, right func(backend.Report) error) (err error) {
+	for wait := doctorTimeout; wait <= 4*doctorTimeout; wait *= 2 {
+		var r backend.Report
+		if r, err = c.doctor(vip, node, wait); err != nil {
+			return err
+		}
+		if err = right(r); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
 // doctor runs naru backend doctor where naru runs. The exit code must be what the report says.
-func (c *checker) doctor(vip netip.Addr, node string) (r backend.Report, err error) {
+func (c *checker) doctor(vip netip.Addr, node string, wait time.Duration) (r backend.Report, err error) {
 	argv := []string{"backend", "doctor", serviceOf("web", vip) + "/" + node, "-o", "json", "-c", c.ConfigFile(),
-		"--timeout", doctorTimeout.String()}
+		"--timeout", wait.String()}
 	cmd := exec.CommandContext(c.ctx, c.exe, argv...)
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
