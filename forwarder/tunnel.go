@@ -76,7 +76,9 @@ func (e *Engine) wrapLong(p *wire.Packet, pi *path, hop neigh.ID, limit int) {
 
 // wrapWhole wraps a packet where it lies; false when it was dropped, because it would become too long.
 func (e *Engine) wrapWhole(p *wire.Packet, pi *path) bool {
-	dsr.Finish(p)
+	if p.Offload.Flags&wire.NeedsCsum != 0 {
+		dsr.Finish(p)
+	}
 	if !e.wrapOne(&p.Frame, p.L3, pi, p.Hash) {
 		e.done(p, wire.TooBig)
 		return false

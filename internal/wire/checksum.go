@@ -115,8 +115,12 @@ func (p *Packet) LowerTTL() {
 		ip[7]--
 		return
 	}
-	be := binary.BigEndian
-	ttl := be.Uint16(ip[8:])
-	be.PutUint16(ip[8:], ttl-0x100)
-	be.PutUint16(ip[10:], Delta(0).Add16(ttl, ttl-0x100).Apply(be.Uint16(ip[10:])))
+	ip[8]--
+	// The delta of the word with the TTL is always the same: ~m + m-0x100, or -0x100; subtracting from the sum adds to its
+	// complement.
+	sum := uint32(binary.BigEndian.Uint16(ip[10:])) + 0x100
+	if sum >= 0xffff {
+		sum++
+	}
+	binary.BigEndian.PutUint16(ip[10:], uint16(sum))
 }
