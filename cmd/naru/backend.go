@@ -53,8 +53,9 @@ func backendUndoCommand() *cli.Command {
 		Category:  "Backends and host",
 		Description: "naru backend undo web/b1\n" +
 			"naru backend undo web/b1 --apply           # on the backend, as root\n\n" +
-			"What another service of the configuration needs on the same machine stays.",
-		Flags:  planFlags(),
+			"What another service of the configuration needs on the same machine stays, unless --all is given.",
+		Flags: append(planFlags(),
+			&cli.BoolFlag{Name: "all", Usage: "take away what other services need on the same machine too"}),
 		Action: backendUndo,
 	}
 }
@@ -92,7 +93,10 @@ func planned(c *cli.Context) (*backend.Plan, backend.PlanOptions, error) {
 	if c.Int("mtu") > 0 {
 		mtu = c.Int("mtu")
 	}
-	opt := backend.PlanOptions{Decap: c.String("decap"), MTU: mtu, Others: targets(cfg)}
+	opt := backend.PlanOptions{Decap: c.String("decap"), MTU: mtu}
+	if !c.Bool("all") {
+		opt.Others = targets(cfg)
+	}
 	p, err := backend.NewPlan(t, opt)
 	return p, opt, err
 }

@@ -62,6 +62,7 @@ func TestBackendSetupPrintsCommands(t *testing.T) {
 		"backend setup web/b1 --interface eth7 -c naru.yaml":     "\nsysctl -w net/ipv4/conf/eth7/arp_ignore=1\n",
 		"backend undo mail/m1 -c naru.yaml":                      "\nip addr del 203.0.113.25/32 dev lo\n",
 		"backend undo web/b1 -c naru.yaml":                       "# kept, another service needs it here: VIP on lo\n",
+		"backend undo web/b1 --all -c naru.yaml":                 "\nip addr del 203.0.113.10/32 dev lo\n",
 		"backend setup web/b1 --format netplan -c naru.yaml":     `addresses: ["203.0.113.10/32"]`,
 		"-c naru.yaml backend setup web/b1 --format=ifupdown":    "    up ip addr replace 203.0.113.10/32 dev lo scope host || true\n",
 		"backend setup mail/m1 --mtu 1400 -c naru.yaml -q":       "table inet naru.mail.m1 {\n",
