@@ -11,21 +11,6 @@ import (
 	"naru/internal/wiretest"
 )
 
-// pairs reads a capture of packets and one of what a peer makes of them.
-func pairs(t *testing.T, in, out string) (a, b []wiretest.Captured) {
-	dir := filepath.Join(wiretest.Captures(t), "fixtures")
-	for name, to := range map[string]*[]wiretest.Captured{in: &a, out: &b} {
-		var err error
-		if *to, err = wiretest.ReadCapture(filepath.Join(dir, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if len(a) != len(b) || len(a) == 0 {
-		t.Fatalf("%d packets in, %d out", len(a), len(b))
-	}
-	return a, b
-}
-
 // likePeer wraps a packet in a tunnel with the source, destination and TTL of the peer's outer packet, and with its flow
 // label, since those are its choices.
 func likePeer(t *testing.T, in, want []byte, lower bool) []byte {
@@ -60,7 +45,7 @@ func likePeer(t *testing.T, in, want []byte, lower bool) []byte {
 }
 
 func TestTunnelPacketsAreThoseOfKatran(t *testing.T) {
-	in, out := pairs(t, "katran/katran_ipip_in.pcap", "katran/katran_ipip_out.pcap")
+	in, out := wiretest.FixturePairs(t, "katran/katran_ipip_in.pcap", "katran/katran_ipip_out.pcap")
 	for i := range in {
 		if got := likePeer(t, in[i].Frame, out[i].Frame, false); !bytes.Equal(got, out[i].Frame) {
 			t.Errorf("packet %d:\n%x, Katran's is\n%x", i+1, got, out[i].Frame)
@@ -72,7 +57,7 @@ func TestTunnelPacketsAreThoseOfSnabb(t *testing.T) {
 	for _, pair := range [][2]string{
 		{"tcp-frominet-bound", "tcp-afteraftr-ipv6"}, {"tcp-frominet-trafficclass", "tcp-afteraftr-ipv6-trafficclass"},
 	} {
-		in, out := pairs(t, "snabb/sn-"+pair[0]+".pcap", "snabb/sn-"+pair[1]+".pcap")
+		in, out := wiretest.FixturePairs(t, "snabb/sn-"+pair[0]+".pcap", "snabb/sn-"+pair[1]+".pcap")
 		for i := range in {
 			if got := likePeer(t, in[i].Frame, out[i].Frame, true); !bytes.Equal(got, out[i].Frame) {
 				t.Errorf("%s:\n%x, Snabb's is\n%x", pair[0], got, out[i].Frame)

@@ -14,7 +14,7 @@ const clashTries = 8
 // connect makes a connection of a packet that starts one, and forwards it.
 func (e *Engine) connect(p *wire.Packet, svc *service) {
 	if e.trace != nil {
-		e.rec.service(e, svc)
+		e.rec.service(svc)
 	}
 	if p.Proto == wire.ProtoTCP && p.TCPFlags&(wire.SYN|wire.ACK) != wire.SYN && svc.Midstream != MidstreamPickup {
 		if svc.Midstream == MidstreamReject {
@@ -37,7 +37,7 @@ func (e *Engine) connect(p *wire.Packet, svc *service) {
 	}
 	b := svc.scheduler.Pick(e.sourceHash(&p.Flow.Src), svc.backends)
 	if e.trace != nil {
-		e.rec.pick(e, svc, b)
+		e.rec.pick(svc, b)
 	}
 	if b < 0 {
 		e.reject(p, svc.Reject, wire.NoBackend)

@@ -4,29 +4,12 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net/netip"
-	"path/filepath"
 	"testing"
 
 	"naru/forwarder"
 	"naru/internal/wire"
 	"naru/internal/wiretest"
 )
-
-// peerPairs reads what a peer's test suite puts in and what it wants to come out.
-func peerPairs(t *testing.T, in, out string) (a, b []wiretest.Captured) {
-	t.Helper()
-	dir := filepath.Join(wiretest.Captures(t), "fixtures")
-	for name, to := range map[string]*[]wiretest.Captured{in: &a, out: &b} {
-		var err error
-		if *to, err = wiretest.ReadCapture(filepath.Join(dir, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if len(a) != len(b) || len(a) == 0 {
-		t.Fatalf("%d packets in, %d out", len(a), len(b))
-	}
-	return a, b
-}
 
 // cameTo gives a frame the MAC addresses with which it reaches a leg: those of the suites are not a test of anything, and
 // some are group addresses.
@@ -79,7 +62,7 @@ var katranSource = [2]netip.Prefix{netip.MustParsePrefix("172.16.0.0/16"), netip
 //   - the flow label: Katran sends 0, naru the flow's hash (RFC 6438)
 //   - the inner TTL: Katran leaves it as a switch would; naru lowers it by one like any router (RFC 2003 3.1, RFC 1812)
 func TestKatranPacketsComeOutAsKatranSendsThem(t *testing.T) {
-	in, want := peerPairs(t, "katran/katran_ipip_in.pcap", "katran/katran_ipip_out.pcap")
+	in, want := wiretest.FixturePairs(t, "katran/katran_ipip_in.pcap", "katran/katran_ipip_out.pcap")
 	services := []forwarder.Service{
 		onPort("10.200.1.1", 80, wire.ProtoUDP, "10.0.0.3", 0), onPort("10.200.1.1", 80, wire.ProtoTCP, "10.0.0.3", 0),
 		onPort("10.200.1.3", 80, wire.ProtoTCP, "fc00::1", 0), onPort("fc00:1::1", 80, wire.ProtoTCP, "fc00::3", 0),
@@ -136,7 +119,7 @@ func lowerByHand(ip []byte) {
 // that nothing is left to choose: every byte from the IP header on is compared, both ways, and with them the checksums
 // that Cilium's test asserts.
 func TestCiliumFullNAT(t *testing.T) {
-	in, want := peerPairs(t, "cilium/cilium_fullnat_in.pcap", "cilium/cilium_fullnat_out.pcap")
+	in, want := wiretest.FixturePairs(t, "cilium/cilium_fullnat_in.pcap", "cilium/cilium_fullnat_out.pcap")
 	s := onPort("172.16.10.2", 80, wire.ProtoTCP, "192.168.0.2", 8080)
 	s.Locals, s.SourcePorts = []forwarder.Local{{Addr: addr("10.0.10.1")}}, forwarder.PortRange{Lo: 32768, Hi: 32768}
 	r := newRig(t, peerConfig([]netip.Addr{addr("192.168.0.2")}, s))
@@ -155,7 +138,7 @@ func TestCiliumFullNAT(t *testing.T) {
 // translates the source alone, so the peer stands here for a backend, and its VIP is another address: that is put in by
 // hand, in what goes in and in what is wanted. Cilium's programs do not lower the TTL in this test; naru does.
 func TestCiliumErrorThroughSNAT(t *testing.T) {
-	in, want := peerPairs(t, "cilium/cilium_icmp_snat_in.pcap", "cilium/cilium_icmp_snat_out.pcap")
+	in, want := wiretest.FixturePairs(t, "cilium/cilium_icmp_snat_in.pcap", "cilium/cilium_icmp_snat_out.pcap")
 	vip, peer := addr("203.0.113.1"), addr("110.0.11.1")
 	s := onPort(vip.String(), 22331, wire.ProtoTCP, peer.String(), 22331)
 	s.Locals, s.SourcePorts = []forwarder.Local{{Addr: addr("10.0.10.1")}}, forwarder.PortRange{Lo: 33440, Hi: 33440}

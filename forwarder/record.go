@@ -161,12 +161,12 @@ func (r *Record) path(e *Engine, c *conntrack.Conn) {
 	}
 }
 
-func (r *Record) service(_ *Engine, svc *service) {
+func (r *Record) service(svc *service) {
 	r.reach(StageService)
 	r.Service = svc.Name
 }
 
-func (r *Record) pick(_ *Engine, svc *service, chosen int) {
+func (r *Record) pick(svc *service, chosen int) {
 	r.reach(StageSchedule)
 	r.Scheduler = svc.Scheduler.String()
 	for i, b := range svc.Backends {

@@ -46,9 +46,8 @@ func NewPool(lo, hi uint16, worker, workers int, rest time.Duration, seed uint64
 	if first <= uint32(hi) {
 		n = int((uint32(hi)-first)/step) + 1
 	}
-	p := &Pool{first: first, step: step, free: n,
+	p := &Pool{first: first, step: step, rest: uint32(rest >> stampShift), free: n,
 		next: make([]uint16, n+1), prev: make([]uint16, n+1), freed: make([]uint32, n)}
-	p.SetRest(rest)
 	order := make([]uint16, n)
 	for i := range order {
 		order[i] = uint16(i)
@@ -91,9 +90,6 @@ func (p *Pool) take(i uint16) {
 func (p *Pool) rested(i uint16, now wire.Time) bool {
 	return p.freed[i] == never || restStamp(now)-p.freed[i] >= p.rest
 }
-
-// SetRest changes how long freed ports rest.
-func (p *Pool) SetRest(rest time.Duration) { p.rest = uint32(rest >> stampShift) }
 
 // Get takes the port that has been free for longest. early says that it has not rested; ok is false when none is free.
 func (p *Pool) Get(now wire.Time) (port uint16, early, ok bool) {

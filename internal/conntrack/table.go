@@ -88,11 +88,6 @@ func stamp(t wire.Time) uint32 { return uint32(uint64(t) >> stampShift) }
 // stamps converts an idle time, rounding up.
 func stamps(d time.Duration) uint32 { return uint32((int64(d) + 1<<stampShift - 1) >> stampShift) }
 
-// Since returns how long ago a stamp was, to the grain of stamps.
-func Since(now wire.Time, start uint32) time.Duration {
-	return time.Duration(stamp(now)-start) << stampShift
-}
-
 // Memory is what a table lives in; Alloc makes it, or the caller maps it and cuts it to these lengths.
 type Memory struct {
 	Conns []Conn
@@ -263,12 +258,6 @@ func (c *Conn) flow(p *Path, d Dir) wire.Flow {
 		f.Dst = c.Client
 	}
 	return f
-}
-
-// Flow returns the 5-tuple of a direction as it arrives at naru.
-func (t *Table) Flow(id ID, d Dir) wire.Flow {
-	c := &t.conns[id]
-	return c.flow(t.paths.at(c.Path), d)
 }
 
 // matches reports whether f is the key of the direction.

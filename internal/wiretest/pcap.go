@@ -171,3 +171,20 @@ func asEthernet(link int, data []byte) []byte {
 	frame := binary.BigEndian.AppendUint16(make([]byte, 12, wire.EthernetLen+len(ip)), etherType)
 	return append(frame, ip...)
 }
+
+// FixturePairs reads a capture of what a peer's test suite puts in and one of what it wants to come out, packet by packet,
+// from the folder "fixtures" of the captures.
+func FixturePairs(t *testing.T, in, out string) (a, b []Captured) {
+	t.Helper()
+	dir := filepath.Join(Captures(t), "fixtures")
+	for name, to := range map[string]*[]Captured{in: &a, out: &b} {
+		var err error
+		if *to, err = ReadCapture(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(a) != len(b) || len(a) == 0 {
+		t.Fatalf("%d packets in, %d out", len(a), len(b))
+	}
+	return a, b
+}
