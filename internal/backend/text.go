@@ -181,7 +181,8 @@ func routeFile(w *writer, format, ifname string, c *routeChange) {
 // unit writes a service of systemd for naru's decapsulator; the kernel's device needs commands, which differ.
 func (p *Plan) unit(w *writer, c *decapChange) {
 	w.line("# /etc/systemd/system/%s.service", c.unit())
-	w.lines("", []string{"[Unit]", "Description=naru decapsulator at " + p.Target.Address.String(), "After=network-online.target",
+	w.lines("", []string{"[Unit]", "Description=naru decapsulator at " + p.Target.Address.String(),
+		"After=network-online.target",
 		"Wants=network-online.target", "[Service]", "ExecStart=/usr/bin/" + c.command(), "Restart=always",
 		"AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW", "[Install]", "WantedBy=multi-user.target"})
 }

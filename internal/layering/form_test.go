@@ -15,10 +15,10 @@ import (
 
 // Limits of form. Tables of tests may be long. Lines aim at 120 columns; a word that hangs over is not worth a new one.
 const (
-	maxColumns     = 128
+	maxColumns     = 125
 	maxTestColumns = 160 // rows of test tables
 	maxFileLines   = 500
-	maxFuncLines   = 64
+	maxFuncLines   = 60
 	maxTestLines   = 100
 )
 
