@@ -135,6 +135,8 @@ type Service struct {
 	Timeouts  Timeouts
 	Reject    Reject // no backend, no port, midstream reject
 	Midstream Midstream
+	OnDownTCP OnDownTCP
+	OnDownUDP OnDownUDP
 }
 
 // Local is a source address that full NAT uses towards backends.
@@ -144,12 +146,51 @@ type Local struct {
 	Kernel bool
 }
 
+// OnDownTCP says what becomes of TCP connections of a backend that is Down.
+type OnDownTCP uint8
+
+// The fates of TCP connections of a backend that is Down.
+const (
+	DownTCPReset      OnDownTCP = iota // both ends get a RST
+	DownTCPKeep                        // they go on as if nothing had happened
+	DownTCPReschedule                  // the next packet of the client is given to another backend, as a new one
+)
+
+// OnDownUDP says what becomes of UDP connections of a backend that is Down.
+type OnDownUDP uint8
+
+// The fates of UDP connections of a backend that is Down.
+const (
+	DownUDPRehash OnDownUDP = iota // the next packet of the client is given to another backend, as a new one
+	DownUDPDrop                    // packets are dropped until the connection has been idle for its time
+)
+
+// State is whether a backend is in service.
+type State uint8
+
+// The states of a backend.
+const (
+	Up       State = iota // gets new connections
+	Draining              // gets no new connections, the old ones go on
+	Down                  // does not work: gets no new connections, the old ones have the fate of Service.OnDown*
+	Disabled              // gets no new connections, the old ones are ended
+)
+
+// String returns the word of the output.
+func (s State) String() string { return [...]string{"up", "draining", "down", "disabled"}[s] }
+
+// FullShare is the share of a backend in full service.
+const FullShare = 1 << 16
+
 // Backend is one server of a service. Connections follow the name.
 type Backend struct {
 	Name   string
 	Addr   netip.Addr
 	Port   uint16 // 0: the client's destination port is kept
 	Weight uint32 // 0 drains
+	State  State
+	// Share is how much of its weight a backend gets while it starts slowly, of FullShare; 0 means all of it.
+	Share uint32
 	// MTU is the longest IP packet that the path to the backend carries, outer header included; 0: that of the leg.
 	MTU int
 }

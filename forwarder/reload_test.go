@@ -59,6 +59,21 @@ func TestABackendThatComesBackKeepsItsCount(t *testing.T) {
 	}
 }
 
+func TestABackendThatIsNotUpGetsNoNewConnection(t *testing.T) {
+	for _, state := range []forwarder.State{forwarder.Draining, forwarder.Down, forwarder.Disabled} {
+		cfg := config()
+		cfg.Services[0].Backends[1].State = state
+		r := newRig(t, cfg)
+		for n := range 6 {
+			c := newTCP(r, fmt.Sprintf("%s:%d", client, 4000+n))
+			c.handshake()
+			if c.local.Dst.String() == server2 {
+				t.Errorf("%v: connection %d went to it", state, n)
+			}
+		}
+	}
+}
+
 func TestPortsOfLivingConnectionsStayTakenOverAReload(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

@@ -232,7 +232,11 @@ func (c *compiler) service(cfg *Service) error {
 	svc.scheduler = state.scheduler
 	for _, b := range cfg.Backends {
 		active := state.active[b.Name]
-		svc.backends = append(svc.backends, sched.Backend{Weight: b.Weight, Active: active})
+		weight := b.Weight
+		if b.State != Up {
+			weight = 0
+		}
+		svc.backends = append(svc.backends, sched.Backend{Weight: weight, Active: active})
 		svc.addrs = append(svc.addrs, wire.AddrFrom(b.Addr))
 		c.s.backends[wire.AddrFrom(b.Addr)] = true
 		c.paths(svc, &b)

@@ -18,6 +18,8 @@ var may = map[string]string{
 	"internal/frag":      "internal/wire",
 	"forwarder":          "internal/wire sched internal/conntrack internal/neigh internal/frag nat dsr",
 
+	"internal/roster": "internal/wire forwarder",
+
 	"internal/link":          "internal/wire",
 	"internal/link/afpacket": "internal/wire internal/link",
 	"internal/link/memory":   "internal/wire internal/link",

@@ -15,6 +15,7 @@ import (
 // argument.
 var pure = []string{
 	"internal/wire", "sched", "nat", "dsr", "internal/conntrack", "internal/neigh", "internal/frag", "forwarder",
+	"internal/roster",
 }
 
 // harmless is what a pure package may import besides ours: plain computation. Not os, net, log, context, math/rand,
