@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"naru/forwarder"
+	"naru/internal/compile"
 	"naru/internal/config"
 	"naru/internal/kernel"
 	"naru/sched"
@@ -74,7 +75,7 @@ func testHost() *kernel.State {
 }
 
 func TestCompilePutsConfigurationAndHostIntoTheEnginesWords(t *testing.T) {
-	got, err := compile(testConfig(), testHost())
+	got, err := compile.Config(testConfig(), testHost())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +117,7 @@ func TestCompilePutsConfigurationAndHostIntoTheEnginesWords(t *testing.T) {
 func TestCompileRefusesAHostWithoutTheInterface(t *testing.T) {
 	host := testHost()
 	host.Links = host.Links[:2]
-	if _, err := compile(testConfig(), host); err == nil || err.Error() != "director: interface eth0 is gone" {
+	if _, err := compile.Config(testConfig(), host); err == nil || err.Error() != "compile: interface eth0 is gone" {
 		t.Errorf("got %v", err)
 	}
 }
@@ -137,26 +138,12 @@ func TestOfTheKernelsNeighboursOnlyTheUsefulAreTaken(t *testing.T) {
 	} {
 		host := testHost()
 		host.Neighbors = []kernel.Neighbor{c.add}
-		got, err := compile(testConfig(), host)
+		got, err := compile.Config(testConfig(), host)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if taken := len(got.Neighbors) == 2; taken != c.want { // one is the configuration's
 			t.Errorf("%s: %+v", name, got.Neighbors)
-		}
-	}
-}
-
-func TestEveryModeAndAnswerOfTheConfigurationIsKnown(t *testing.T) {
-	for _, m := range []string{"fullnat", "nat", "l2dsr", "l3dsr"} {
-		if _, ok := modes[m]; !ok {
-			t.Errorf("mode %s", m)
-		}
-	}
-	for _, name := range sched.Names() {
-		s := config.Service{Scheduler: name}
-		if got := compileService(&s, &kernel.State{}).Scheduler.String(); got != name {
-			t.Errorf("scheduler %s: %s", name, got)
 		}
 	}
 }
@@ -196,7 +183,7 @@ func TestTheFenceKeepsLocalPortsOfAnEarlierConfiguration(t *testing.T) {
 }
 
 func TestGroupsAreTheSolicitedNodesOfAddressesThatTheKernelDoesNotHold(t *testing.T) {
-	c, _ := compile(testConfig(), testHost())
+	c, _ := compile.Config(testConfig(), testHost())
 	got := groups(&c)
 	want := []map[[6]byte]bool{
 		{{0x33, 0x33, 0xff, 0, 0, 0x25}: true, allNodes: true},

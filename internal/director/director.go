@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"naru/forwarder"
+	"naru/internal/compile"
 	"naru/internal/config"
 	"naru/internal/conntrack"
 	"naru/internal/kernel"
@@ -85,7 +86,7 @@ func (d *Director) build() (err error) {
 	if err := d.raiseFence(); err != nil {
 		return err
 	}
-	if d.compiled, err = compile(d.cfg, host); err != nil {
+	if d.compiled, err = compile.Config(d.cfg, host); err != nil {
 		return err
 	}
 	workers := workerCount(d.cfg)
@@ -221,7 +222,7 @@ func needsRestart(old, cfg *config.Config) error {
 
 // apply compiles and swaps in. What has not changed is left alone.
 func (d *Director) apply(cfg *config.Config, host *kernel.State) error {
-	next, err := compile(cfg, host)
+	next, err := compile.Config(cfg, host)
 	if err != nil {
 		return err
 	}

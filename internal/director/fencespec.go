@@ -3,6 +3,7 @@ package director
 import (
 	"net/netip"
 
+	"naru/internal/compile"
 	"naru/internal/config"
 	"naru/internal/kernel"
 )
@@ -30,7 +31,7 @@ func (c *claims) add(cfg *config.Config) {
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
 		for _, a := range s.NAT.SourcePool {
-			lp := localPorts{a, protocols[s.Protocol], s.NAT.SourcePorts}
+			lp := localPorts{a, compile.Protocol(s.Protocol), s.NAT.SourcePorts}
 			if !c.seenLocals[lp] {
 				c.seenLocals[lp] = true
 				c.locals = append(c.locals, lp)
@@ -50,7 +51,7 @@ func (c *claims) addReplies(s *config.Service) {
 			ports = []config.Ports{{Lo: b.Port, Hi: b.Port}}
 		}
 		for _, p := range ports {
-			fp := kernel.FencePorts{Addr: b.Address, Proto: protocols[s.Protocol], Lo: p.Lo, Hi: p.Hi}
+			fp := kernel.FencePorts{Addr: b.Address, Proto: compile.Protocol(s.Protocol), Lo: p.Lo, Hi: p.Hi}
 			if !c.seen[fp] {
 				c.seen[fp] = true
 				c.replies = append(c.replies, fp)
@@ -83,7 +84,7 @@ func fenceSpec(cfg *config.Config, host *kernel.State, claims *claims) kernel.Fe
 	if claims.replies != nil {
 		// A copy: the spec is compared with the next one, which may have more.
 		spec.Replies = append(spec.Replies, claims.replies...)
-		spec.Host = hostAddrs(host)
+		spec.Host = compile.HostAddrs(host)
 		for _, ifc := range cfg.Interfaces {
 			if ifc.Side != "client" {
 				spec.ReplyInterfaces = append(spec.ReplyInterfaces, ifc.Name)
@@ -110,7 +111,7 @@ func fenceVIPs(cfg *config.Config, spec *kernel.FenceSpec) {
 		}
 		for _, p := range s.Ports {
 			spec.Services = append(spec.Services, kernel.FencePorts{
-				Addr: s.VIP, Proto: protocols[s.Protocol], Lo: p.Lo, Hi: p.Hi,
+				Addr: s.VIP, Proto: compile.Protocol(s.Protocol), Lo: p.Lo, Hi: p.Hi,
 			})
 		}
 	}

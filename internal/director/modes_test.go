@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"naru/forwarder"
+	"naru/internal/compile"
 	"naru/internal/config"
 	"naru/internal/kernel"
 )
@@ -33,7 +34,7 @@ func modesConfig() *config.Config {
 }
 
 func TestCompileKnowsWhatEachModeNeeds(t *testing.T) {
-	c, err := compile(modesConfig(), testHost())
+	c, err := compile.Config(modesConfig(), testHost())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,30 +51,6 @@ func TestCompileKnowsWhatEachModeNeeds(t *testing.T) {
 	}
 	if got := c.Services[2].Backends[0].MTU; got != 1400 {
 		t.Errorf("MTU %d", got)
-	}
-}
-
-func TestEveryWordOfTheConfigurationIsKnownToCompile(t *testing.T) {
-	for _, name := range config.ExampleModes() {
-		text, err := config.Example(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cfg, _, err := config.Load(name, []byte(text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, ok := modes[cfg.Services[0].Mode]; !ok {
-			t.Errorf("mode %s", cfg.Services[0].Mode)
-		}
-		if encap := cfg.Services[0].L3DSR.Encap; encap != "" {
-			if _, ok := encaps[encap]; !ok {
-				t.Errorf("encap %s", encap)
-			}
-		}
-		if _, ok := echoes[cfg.VIPs[0].Echo]; !ok {
-			t.Errorf("echo %s", cfg.VIPs[0].Echo)
-		}
 	}
 }
 
@@ -108,7 +85,7 @@ func TestTheFenceHasTheRepliesOfNATAndTheOuterSources(t *testing.T) {
 }
 
 func TestAnOuterSourceIsAskedForWhereTheKernelDoesNotHoldIt(t *testing.T) {
-	c, _ := compile(modesConfig(), testHost())
+	c, _ := compile.Config(modesConfig(), testHost())
 	c.VIPs = c.VIPs[:1]
 	want := []map[[6]byte]bool{{allNodes: true}, {{0x33, 0x33, 0xff, 0, 0, 0x77}: true, allNodes: true}}
 	if got := groups(&c); !reflect.DeepEqual(got, want) {

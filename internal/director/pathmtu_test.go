@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"naru/forwarder"
+	"naru/internal/compile"
 	"naru/internal/config"
 )
 
@@ -70,7 +71,7 @@ func TestWhatWasProbedIsTheBackendsMTU(t *testing.T) {
 	cfg, p := probeConfig(), newPaths()
 	for _, known := range []int{0, 1400} {
 		p.known[server] = pathMTU{mtu: known}
-		out, err := compile(cfg, testHost())
+		out, err := compile.Config(cfg, testHost())
 		if err != nil {
 			t.Fatal(err)
 		}

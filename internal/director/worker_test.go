@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"naru/forwarder"
+	"naru/internal/compile"
 	"naru/internal/kernel"
 	"naru/internal/link"
 	"naru/internal/wire"
@@ -62,7 +63,7 @@ func fakeSet() (link.Set, [2]*fakeDevice) {
 
 func testWorker(t *testing.T, id, workers int, set link.Set) *worker {
 	t.Helper()
-	c, err := compile(testConfig(), testHost())
+	c, err := compile.Config(testConfig(), testHost())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +158,7 @@ func TestAnInterfaceThatComesUpIsNoticed(t *testing.T) {
 
 func TestHostStateWithoutChangeSwapsNothing(t *testing.T) {
 	cfg, host := testConfig(), testHost()
-	compiled, err := compile(cfg, host)
+	compiled, err := compile.Config(cfg, host)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -175,7 +175,7 @@ func (m *Mirror) drain() (what change) {
 }
 
 func (m *Mirror) publish(next *State) {
-	if next.equal(m.now.Load()) {
+	if same(next, m.now.Load()) {
 		return
 	}
 	m.now.Store(next)

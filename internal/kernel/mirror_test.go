@@ -114,8 +114,8 @@ func TestTheMirrorFollowsTheKernel(t *testing.T) {
 	})
 	eventually(t, m, "the neighbours", func(s *State) bool {
 		mac := [6]byte(hw)
-		return slices.Contains(s.Neighbors, Neighbor{h0, netip.MustParseAddr("10.9.7.9"), mac, NeighborReachable, true}) &&
-			slices.Contains(s.Neighbors, Neighbor{h0, netip.MustParseAddr("10.9.7.10"), mac, NeighborStale, false})
+		return slices.Contains(s.Neighbors, Neighbor{Link: h0, Addr: netip.MustParseAddr("10.9.7.9"), MAC: mac, State: NeighborReachable, Permanent: true}) &&
+			slices.Contains(s.Neighbors, Neighbor{Link: h0, Addr: netip.MustParseAddr("10.9.7.10"), MAC: mac, State: NeighborStale, Permanent: false})
 	})
 	do(func() {
 		_, dst, _ := net.ParseCIDR("192.0.2.0/24")

@@ -2,87 +2,36 @@ package kernel
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
+
+	"naru/internal/host"
 )
 
-// State is a picture of the kernel's network configuration. It is immutable and its order is fixed: the same
-// configuration gives the same State.
-type State struct {
-	Links     []Link     // by index
-	Addrs     []Addr     // by link, then address
-	Routes    []Route    // longest prefix first, then by prefix, then by metric
-	Neighbors []Neighbor // by link, then address
-}
+// The picture that a Mirror takes is plain data, which packages that know no kernel use too.
+type (
+	// State is the picture.
+	State = host.State
+	// Link is an interface.
+	Link = host.Link
+	// Addr is an address that this kernel holds.
+	Addr = host.Addr
+	// Route is an entry of the main routing table.
+	Route = host.Route
+	// Neighbor is an entry of the neighbour tables.
+	Neighbor = host.Neighbor
+	// NeighborState is how sure the kernel is of it.
+	NeighborState = host.NeighborState
+)
 
-// Link is an interface.
-type Link struct {
-	Index int
-	Name  string
-	MAC   [6]byte // zero if the interface has none (lo, tun)
-	MTU   int     // bytes of an IP packet
-	Up    bool    // administratively up and with carrier
-}
-
-// Addr is an address that this kernel holds.
-type Addr struct {
-	Link   int          // index of its interface
-	Prefix netip.Prefix // the address itself, with the length of its subnet
-}
-
-// Route is an entry of the main routing table.
-type Route struct {
-	Prefix  netip.Prefix // masked
-	Link    int          // index of the interface; 0: the route leads nowhere (blackhole, unreachable, prohibit)
-	Gateway netip.Addr   // the zero Addr: on-link
-	Metric  int          // the lower wins
-}
-
-// Neighbor is an entry of the neighbour tables (ARP, ND) that has a MAC address.
-type Neighbor struct {
-	Link      int
-	Addr      netip.Addr
-	MAC       [6]byte
-	State     NeighborState
-	Permanent bool // entered by hand
-}
-
-// NeighborState is how sure the kernel is of a neighbour's MAC address.
-type NeighborState uint8
-
-// The states that are mirrored; an entry without an answer (incomplete, failed) is left out.
+// How sure the kernel is of a neighbour's MAC address.
 const (
-	NeighborReachable NeighborState = iota // confirmed a short while ago, or permanent
-	NeighborStale                          // was true once
-	NeighborProbing                        // being asked for again
+	NeighborReachable = host.NeighborReachable
+	NeighborStale     = host.NeighborStale
+	NeighborProbing   = host.NeighborProbing
 )
 
-// Link returns the interface of the name.
-func (s *State) Link(name string) (Link, bool) {
-	i := slices.IndexFunc(s.Links, func(l Link) bool { return l.Name == name })
-	if i < 0 {
-		return Link{}, false
-	}
-	return s.Links[i], true
-}
-
-// HoldsAddress returns the interface and the subnet that this kernel holds the address with, and whether it does.
-func (s *State) HoldsAddress(a netip.Addr) (Link, netip.Prefix, bool) {
-	for _, held := range s.Addrs {
-		if held.Prefix.Addr() != a {
-			continue
-		}
-		i := slices.IndexFunc(s.Links, func(l Link) bool { return l.Index == held.Link })
-		if i < 0 {
-			return Link{Index: held.Link}, held.Prefix, true
-		}
-		return s.Links[i], held.Prefix, true
-	}
-	return Link{}, netip.Prefix{}, false
-}
-
-// equal reports whether two pictures show the same.
-func (s *State) equal(o *State) bool {
+// same reports whether two pictures show the same.
+func same(s, o *State) bool {
 	return slices.Equal(s.Links, o.Links) && slices.Equal(s.Addrs, o.Addrs) &&
 		slices.Equal(s.Routes, o.Routes) && slices.Equal(s.Neighbors, o.Neighbors)
 }

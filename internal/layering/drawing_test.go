@@ -26,11 +26,13 @@ var may = map[string]string{
 	"internal/link/linktest": "internal/wire internal/link",
 
 	"internal/config":  "sched",
-	"internal/kernel":  "",
+	"internal/host":    "",
+	"internal/kernel":  "internal/host",
+	"internal/compile": "internal/wire sched forwarder internal/config internal/host",
 	"internal/backend": "internal/wire",
 	"internal/record":  "internal/wire internal/conntrack forwarder",
 	"internal/director": "internal/wire sched internal/conntrack forwarder internal/link internal/config " +
-		"internal/kernel",
+		"internal/kernel internal/compile",
 
 	"lab/server": "",
 	"lab":        "lab/server internal/record internal/backend sched",

@@ -1,4 +1,9 @@
-package director
+// Package compile puts a configuration and the state of a host into the engine's words: forwarder.Config.
+//
+// Contract: plain computation; the same configuration and host give the same result, in the same order. The host is a
+// picture of a live kernel's state or, for replay and explain, one that Offline makes up. It opens nothing, so it builds
+// wherever Go does. It does not check: config.Load and the director's host checks have done that.
+package compile
 
 import (
 	"fmt"
@@ -7,7 +12,7 @@ import (
 
 	"naru/forwarder"
 	"naru/internal/config"
-	"naru/internal/kernel"
+	"naru/internal/host"
 	"naru/internal/wire"
 	"naru/sched"
 )
@@ -31,18 +36,21 @@ var (
 	protocols = map[string]uint8{"tcp": wire.ProtoTCP, "udp": wire.ProtoUDP}
 )
 
-// compile puts the configuration and the state of the host into the engine's words. An interface that the host does not
+// Protocol returns the number of "tcp" or "udp".
+func Protocol(name string) uint8 { return protocols[name] }
+
+// Config puts the configuration and the state of the host into the engine's words. An interface that the host does not
 // have is an error.
-func compile(cfg *config.Config, host *kernel.State) (forwarder.Config, error) {
-	legs, byIndex, err := compileLegs(cfg, host)
+func Config(cfg *config.Config, h *host.State) (forwarder.Config, error) {
+	legs, byIndex, err := compileLegs(cfg, h)
 	if err != nil {
 		return forwarder.Config{}, err
 	}
 	out := forwarder.Config{
 		Legs:      legs,
-		Routes:    compileRoutes(host, byIndex),
-		Neighbors: compileNeighbors(cfg, host, byIndex),
-		HostAddrs: hostAddrs(host),
+		Routes:    compileRoutes(h, byIndex),
+		Neighbors: compileNeighbors(cfg, h, byIndex),
+		HostAddrs: HostAddrs(h),
 	}
 	for _, v := range cfg.VIPs {
 		out.VIPs = append(out.VIPs, forwarder.VIP{
@@ -50,23 +58,23 @@ func compile(cfg *config.Config, host *kernel.State) (forwarder.Config, error) {
 		})
 	}
 	for i := range cfg.Services {
-		out.Services = append(out.Services, compileService(&cfg.Services[i], host))
+		out.Services = append(out.Services, compileService(&cfg.Services[i], h))
 	}
 	return out, nil
 }
 
 // compileLegs also returns the leg of each interface index.
-func compileLegs(cfg *config.Config, host *kernel.State) ([]forwarder.Leg, map[int]int, error) {
+func compileLegs(cfg *config.Config, h *host.State) ([]forwarder.Leg, map[int]int, error) {
 	var legs []forwarder.Leg
 	byIndex := map[int]int{}
 	for i, ifc := range cfg.Interfaces {
-		l, ok := host.Link(ifc.Name)
+		l, ok := h.Link(ifc.Name)
 		if !ok {
-			return nil, nil, fmt.Errorf("director: interface %s is gone", ifc.Name)
+			return nil, nil, fmt.Errorf("compile: interface %s is gone", ifc.Name)
 		}
 		leg := forwarder.Leg{Name: ifc.Name, MAC: l.MAC, MTU: l.MTU,
 			Client: ifc.Side != "backend", Backend: ifc.Side != "client"}
-		for _, a := range host.Addrs {
+		for _, a := range h.Addrs {
 			if a.Link == l.Index {
 				leg.Addrs = append(leg.Addrs, a.Prefix)
 			}
@@ -78,9 +86,9 @@ func compileLegs(cfg *config.Config, host *kernel.State) ([]forwarder.Leg, map[i
 }
 
 // compileRoutes keeps routes that leave by no leg of ours: what they hide must not be sent by a shorter prefix.
-func compileRoutes(host *kernel.State, byIndex map[int]int) []forwarder.Route {
+func compileRoutes(h *host.State, byIndex map[int]int) []forwarder.Route {
 	var out []forwarder.Route
-	for _, r := range host.Routes {
+	for _, r := range h.Routes {
 		leg, ours := byIndex[r.Link]
 		if !ours {
 			leg = -1
@@ -93,7 +101,7 @@ func compileRoutes(host *kernel.State, byIndex map[int]int) []forwarder.Route {
 // compileNeighbors takes from the kernel what an operator entered by hand, and next hops of backends and routes that it
 // has confirmed a short while ago: what it only remembers may be wrong, and the engine asks by itself. Other neighbours
 // come and go without a new snapshot. A static neighbour of the configuration wins over the kernel's entry.
-func compileNeighbors(cfg *config.Config, host *kernel.State, byIndex map[int]int) []forwarder.Neighbor {
+func compileNeighbors(cfg *config.Config, h *host.State, byIndex map[int]int) []forwarder.Neighbor {
 	var out []forwarder.Neighbor
 	type key struct {
 		leg  int
@@ -105,10 +113,10 @@ func compileNeighbors(cfg *config.Config, host *kernel.State, byIndex map[int]in
 		static[key{leg, n.Address}] = true
 		out = append(out, forwarder.Neighbor{Leg: leg, Addr: n.Address, MAC: n.MAC, Static: true})
 	}
-	wanted := nextHops(cfg, host)
-	for _, n := range host.Neighbors {
+	wanted := nextHops(cfg, h)
+	for _, n := range h.Neighbors {
 		leg, ours := byIndex[n.Link]
-		useful := n.Permanent || n.State == kernel.NeighborReachable && wanted[n.Addr]
+		useful := n.Permanent || n.State == host.NeighborReachable && wanted[n.Addr]
 		if ours && useful && !static[key{leg, n.Addr}] {
 			out = append(out, forwarder.Neighbor{Leg: leg, Addr: n.Addr, MAC: n.MAC, Static: n.Permanent})
 		}
@@ -117,9 +125,9 @@ func compileNeighbors(cfg *config.Config, host *kernel.State, byIndex map[int]in
 }
 
 // nextHops returns the addresses that packets are sent to whoever the clients are.
-func nextHops(cfg *config.Config, host *kernel.State) map[netip.Addr]bool {
+func nextHops(cfg *config.Config, h *host.State) map[netip.Addr]bool {
 	out := map[netip.Addr]bool{}
-	for _, r := range host.Routes {
+	for _, r := range h.Routes {
 		if r.Gateway.IsValid() {
 			out[r.Gateway] = true
 		}
@@ -132,7 +140,7 @@ func nextHops(cfg *config.Config, host *kernel.State) map[netip.Addr]bool {
 	return out
 }
 
-func compileService(s *config.Service, host *kernel.State) forwarder.Service {
+func compileService(s *config.Service, h *host.State) forwarder.Service {
 	kind, _ := sched.Parse(s.Scheduler)
 	out := forwarder.Service{
 		Name: s.Name, VIP: s.VIP, Proto: protocols[s.Protocol], Mode: modes[s.Mode], Scheduler: kind,
@@ -150,7 +158,7 @@ func compileService(s *config.Service, host *kernel.State) forwarder.Service {
 		out.Ports = append(out.Ports, forwarder.PortRange(p))
 	}
 	for _, a := range s.NAT.SourcePool {
-		_, _, held := host.HoldsAddress(a)
+		_, _, held := h.HoldsAddress(a)
 		out.Locals = append(out.Locals, forwarder.Local{Addr: a, Kernel: held})
 	}
 	for _, b := range s.Backends {
@@ -174,10 +182,10 @@ func compileL3DSR(o *config.L3DSR) forwarder.L3DSROptions {
 	return out
 }
 
-// hostAddrs returns all addresses that the kernel holds, each once.
-func hostAddrs(host *kernel.State) []netip.Addr {
+// HostAddrs returns all addresses that the kernel holds, each once.
+func HostAddrs(h *host.State) []netip.Addr {
 	var out []netip.Addr
-	for _, a := range host.Addrs {
+	for _, a := range h.Addrs {
 		out = append(out, a.Prefix.Addr())
 	}
 	slices.SortFunc(out, netip.Addr.Compare)
