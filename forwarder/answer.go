@@ -54,6 +54,9 @@ func (e *Engine) hopLimit(p *wire.Packet) {
 
 // tooBig answers a packet that the next link cannot carry and that must not be fragmented.
 func (e *Engine) tooBig(p *wire.Packet, mtu int) {
+	if e.trace != nil {
+		e.rec.tooBig(p, mtu)
+	}
 	if !p.DontFragment() {
 		e.done(p, wire.TooBig)
 		return

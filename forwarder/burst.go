@@ -125,6 +125,7 @@ func (e *Engine) sendPieces(p *wire.Packet, hop neigh.ID, overhead int, cut func
 			q.Frame, q.End = b.frames[first], b.frames[first].Len
 			e.rec.wrapped(&q, overhead)
 		}
+		e.rec.pieces = len(b.frames) - first
 		e.rec.finish(e, p, hop)
 	}
 }

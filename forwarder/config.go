@@ -18,6 +18,11 @@ const (
 	L3DSR               // the packet travels routed or in a tunnel, the backend answers the client itself
 )
 
+var modeNames = [...]string{FullNAT: "fullnat", NAT: "nat", L2DSR: "l2dsr", L3DSR: "l3dsr"}
+
+// String returns the mode as the configuration has it.
+func (m Mode) String() string { return modeNames[m] }
+
 // Encap is how an L3DSR backend learns which VIP a packet was for.
 type Encap uint8
 
@@ -27,6 +32,11 @@ const (
 	EncapIPIP              // the packet travels whole in another IP packet (RFC 2003, RFC 2473, RFC 4213)
 	EncapGUE               // the packet travels whole in a UDP datagram (draft-ietf-intarea-gue)
 )
+
+var encapNames = [...]string{EncapDSCP: "dscp", EncapIPIP: "ipip", EncapGUE: "gue"}
+
+// String returns the encapsulation as the configuration has it.
+func (e Encap) String() string { return encapNames[e] }
 
 // L3DSROptions are the keys of mode L3DSR.
 type L3DSROptions struct {

@@ -92,6 +92,7 @@ type Engine struct {
 	out    *Output
 	trace  Trace
 	rec    Record
+	late   Record // of packets that were held
 	end    func(conntrack.ID)
 	held   holdTable
 	own    ownTable

@@ -43,6 +43,7 @@ func (e *Engine) fragment(p *wire.Packet) {
 		e.counters.Held--
 		if e.trace != nil {
 			e.rec.start(e, q)
+			e.rec.Late = true
 		}
 		e.follow(q)
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 
 	"naru/internal/conntrack"
-	"naru/internal/neigh"
 	"naru/internal/wire"
 )
 
@@ -16,6 +15,21 @@ type Record struct {
 	Out     string // where it left; empty unless it was transmitted, held or answered
 	Verdict wire.Verdict
 	Reason  wire.Reason
+
+	// Late says that this is the second record of a packet that was held. Before is the packet as it waited: for a next
+	// hop, translated already. A fragment that waited in vain for its first one has no second record.
+	Late bool
+
+	// Flow names the connection, or the flow of a packet that belongs to none; 0 if it has none.
+	Flow wire.FlowID
+
+	// Frame is the beginning of the frame as it came, FrameLen its whole length in bytes and Offload what its device left
+	// to do; Sent are the frames that left because of it. Engine.Keep says how much of a frame is kept; Frame and Sent
+	// are empty when it is 0. All of it is valid during the call only.
+	Frame    []byte
+	FrameLen int
+	Offload  wire.Offload
+	Sent     []*wire.Frame
 
 	// Stages are those that the packet reached, in order.
 	Stages []Stage
@@ -32,13 +46,33 @@ type Record struct {
 	Backend    string // of the connection
 	Candidates []Candidate
 	Scheduler  string
-	Mode       Mode // of the connection's service
+	Mode       Mode // of the connection's service, or of the service that was found; means nothing without one
+	Encap      Encap
+
+	// Connections and Capacity tell how full the connection table was when it was asked.
+	Connections, Capacity int
 
 	// PortsFree and PortsAll tell how full the pool was that the local port is from.
 	PortsFree, PortsAll int
 
 	MTU     int       // of the leg it leaves by
+	Room    int       // the longest packet that fits, as it came: MTU less what a tunnel adds, or what the path is known for
+	Longest int       // of the packets that it becomes on the wire, as they came
 	NextHop wire.Addr // whose MAC address it gets
+
+	keep   int // bytes of a frame that are kept
+	pieces int // frames that it has become
+}
+
+// ModeName returns the mode in a word, with the encapsulation where it has one, as "l3dsr/gue"; empty without a service.
+func (r *Record) ModeName() string {
+	switch {
+	case r.Service == "":
+		return ""
+	case r.Mode == L3DSR:
+		return r.Mode.String() + "/" + r.Encap.String()
+	}
+	return r.Mode.String()
 }
 
 // Stage names a part of the packet's way.
@@ -50,14 +84,17 @@ const (
 	StageLookup
 	StageService
 	StageSchedule
-	StageTranslate
+	StageSource
+	StageRoute
 	StageMTU
+	StageTranslate
 	StageNextHop
 	StageAnswer
 	numStages
 )
 
-var stageNames = [numStages]string{"parse", "lookup", "service", "schedule", "translate", "mtu", "next hop", "answer"}
+var stageNames = [numStages]string{"parse", "lookup", "service", "schedule", "source", "route", "mtu", "translate",
+	"next hop", "answer"}
 
 // String returns the stage in a word or two.
 func (s Stage) String() string { return stageNames[s] }
@@ -132,91 +169,4 @@ func (h *Headers) readTransport(p *wire.Packet, d []byte) {
 		h.SrcPort, h.DstPort, h.Sum = uint16(t[0]), uint16(t[1]), be.Uint16(t[2:])
 	}
 	h.Unfinished = p.Unfinished()
-}
-
-func (r *Record) reach(s Stage) { r.Stages = append(r.Stages, s) }
-
-// start begins the record of a packet that was parsed.
-func (r *Record) start(e *Engine, p *wire.Packet) {
-	*r = Record{Time: e.now, Leg: e.snap.legs[p.Leg].Name, Conn: conntrack.None,
-		Stages: r.Stages[:0], Candidates: r.Candidates[:0]}
-	r.Before.read(p)
-	r.reach(StageParse)
-}
-
-func (r *Record) lookup(e *Engine, id conntrack.ID, dir conntrack.Dir) {
-	r.reach(StageLookup)
-	r.Conn, r.Dir = id, dir
-	if id != conntrack.None {
-		r.path(e, e.table.Conn(id))
-	}
-}
-
-func (r *Record) path(e *Engine, c *conntrack.Conn) {
-	pi := &e.paths[c.Path]
-	r.Service, r.Backend = pi.key.service, pi.key.backend
-	r.Mode = pi.key.mode
-	if pi.pool != nil {
-		r.PortsFree, r.PortsAll = pi.pool.Free(), pi.pool.Size()
-	}
-}
-
-func (r *Record) service(svc *service) {
-	r.reach(StageService)
-	r.Service = svc.Name
-}
-
-func (r *Record) pick(svc *service, chosen int) {
-	r.reach(StageSchedule)
-	r.Scheduler = svc.Scheduler.String()
-	for i, b := range svc.Backends {
-		r.Candidates = append(r.Candidates, Candidate{Name: b.Name, Addr: svc.addrs[i], Port: b.Port, Weight: b.Weight,
-			Active: svc.backends[i].Active.Load(), Chosen: i == chosen})
-	}
-}
-
-func (r *Record) translate(e *Engine, c *conntrack.Conn, id conntrack.ID, dir conntrack.Dir) {
-	r.reach(StageTranslate)
-	r.NewConn = r.Conn == conntrack.None
-	r.Conn, r.Dir, r.State = id, dir, c.State
-	r.path(e, c)
-}
-
-// wrapped notes the headers of a packet that was wrapped: overhead bytes were put in front of it.
-func (r *Record) wrapped(p *wire.Packet, overhead int) {
-	outer := wire.Packet{Frame: p.Frame}
-	if outer.ParseLink() != wire.ReasonNone || outer.ParseNetwork() != wire.ReasonNone ||
-		outer.Frag != wire.Whole {
-		return
-	}
-	r.Outer.read(&outer)
-	inner := *p
-	inner.L3, inner.L4 = inner.L3+overhead, inner.L4+overhead
-	r.After.read(&inner)
-}
-
-// finish ends the record and hands it over.
-func (r *Record) finish(e *Engine, p *wire.Packet, hop neigh.ID) {
-	r.Verdict, r.Reason = p.Verdict, p.Reason
-	switch {
-	case hop != neigh.None:
-		r.reach(StageMTU)
-		r.reach(StageNextHop)
-		leg := &e.snap.legs[e.neigh.Leg(hop)]
-		r.Out, r.MTU, r.NextHop = leg.Name, leg.MTU, e.neigh.Addr(hop)
-		if r.Outer.Version == 0 {
-			r.After.read(p)
-		}
-		if mac := e.neigh.Peek(hop); mac != nil && r.Verdict == wire.Transmit {
-			r.After.DstMAC, r.After.SrcMAC = *mac, leg.MAC // of all frames that the packet has become
-			if r.Outer.Version != 0 {
-				r.Outer.DstMAC, r.Outer.SrcMAC = *mac, leg.MAC
-			}
-		}
-	case p.Verdict == wire.Consume && p.Reason != wire.NeighborLearned:
-		r.reach(StageAnswer)
-		r.Out = e.snap.legs[p.Leg].Name
-		r.After.read(p)
-	}
-	e.trace(r)
 }

@@ -72,6 +72,8 @@ type heldFrame struct {
 	hop neigh.ID
 	to  wire.Addr // of the hop
 	st  holdState
+
+	note holdNote
 }
 
 type holdState uint8
@@ -152,15 +154,25 @@ func (e *Engine) letGo() {
 			h.waiting--
 			e.counters.Held--
 			e.count(wire.Drop, wire.NeighUnresolved)
+			if e.trace != nil {
+				e.late.release(e, f)
+				e.late.lost(e)
+			}
 		case e.neigh.Known(f.hop):
 			f.st = holdSent
 			h.waiting--
 			e.counters.Held--
 			e.counters.Transmitted++
+			if e.trace != nil {
+				e.late.release(e, f)
+			}
 			mac, _ := e.neigh.MAC(e.now, f.hop)
 			f.Leg = e.neigh.Leg(f.hop)
 			dsr.Redirect(&f.Frame, e.snap.legs[f.Leg].MAC, *mac)
 			e.emit(&f.Frame)
+			if e.trace != nil {
+				e.late.released(e, f)
+			}
 		}
 	}
 }

@@ -11,8 +11,10 @@ import (
 // Line is one decision record. Addresses are text, without ports; times are seconds since the engine's clock began.
 type Line struct {
 	Time    float64  `json:"time"`
-	Leg     string   `json:"leg"`           // where the packet came in
-	Out     string   `json:"out,omitempty"` // where it, or the answer to it, left
+	Leg     string   `json:"leg"`            // where the packet came in
+	Out     string   `json:"out,omitempty"`  // where it, or the answer to it, left
+	Flow    string   `json:"flow,omitempty"` // the connection's name, f-1a2b3c4d
+	Late    bool     `json:"late,omitempty"` // it was held before, and has a first record
 	Verdict string   `json:"verdict"`
 	Reason  string   `json:"reason,omitempty"`
 	Advice  string   `json:"advice,omitempty"` // what the reason means
@@ -21,7 +23,10 @@ type Line struct {
 	Before Headers  `json:"before"`
 	After  *Headers `json:"after,omitempty"` // of the packet, or of the answer, that left
 
+	Outer *Headers `json:"outer,omitempty"` // of the tunnel around After
+
 	Service       string      `json:"service,omitempty"`
+	Mode          string      `json:"mode,omitempty"` // l3dsr with its encapsulation, as l3dsr/gue
 	Backend       string      `json:"backend,omitempty"`
 	NewConnection bool        `json:"new_connection,omitempty"`
 	Direction     string      `json:"direction,omitempty"` // "request" or "reply", with a connection
@@ -70,9 +75,9 @@ type Headers struct {
 // NewLine copies what a record says.
 func NewLine(r *forwarder.Record) *Line {
 	l := &Line{
-		Time: float64(r.Time) / 1e9, Leg: r.Leg, Out: r.Out, Verdict: r.Verdict.String(), Before: headers(&r.Before),
-		Service: r.Service, Backend: r.Backend, NewConnection: r.NewConn, Scheduler: r.Scheduler,
-		PortsFree: r.PortsFree, PortsAll: r.PortsAll, MTU: r.MTU,
+		Time: float64(r.Time) / 1e9, Leg: r.Leg, Out: r.Out, Late: r.Late, Verdict: r.Verdict.String(),
+		Before: headers(&r.Before), Service: r.Service, Mode: r.ModeName(), Backend: r.Backend, NewConnection: r.NewConn,
+		Scheduler: r.Scheduler, PortsFree: r.PortsFree, PortsAll: r.PortsAll, MTU: r.MTU,
 	}
 	if r.Reason != wire.ReasonNone {
 		l.Reason, l.Advice = r.Reason.String(), r.Reason.Advice()
@@ -84,14 +89,18 @@ func NewLine(r *forwarder.Record) *Line {
 		after := headers(&r.After)
 		l.After = &after
 	}
+	if r.Flow != 0 {
+		l.Flow = r.Flow.String()
+	}
+	if r.Outer.Version != 0 {
+		outer := headers(&r.Outer)
+		l.Outer = &outer
+	}
 	if r.NextHop != (wire.Addr{}) {
 		l.NextHop = r.NextHop.String()
 	}
 	if r.Conn != conntrack.None {
-		l.Direction = "request"
-		if r.Dir == conntrack.Reply {
-			l.Direction = "reply"
-		}
+		l.Direction = direction(r)
 		if r.State != conntrack.Free {
 			l.State = r.State.String()
 		}
@@ -100,6 +109,17 @@ func NewLine(r *forwarder.Record) *Line {
 		l.Candidates = append(l.Candidates, Candidate{c.Name, c.Addr.String(), c.Port, c.Weight, c.Active, c.Chosen})
 	}
 	return l
+}
+
+// direction is "request" or "reply" of a packet of a connection.
+func direction(r *forwarder.Record) string {
+	switch {
+	case r.Conn == conntrack.None:
+		return ""
+	case r.Dir == conntrack.Reply:
+		return "reply"
+	}
+	return "request"
 }
 
 func headers(h *forwarder.Headers) Headers {
