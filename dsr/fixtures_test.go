@@ -32,7 +32,8 @@ func likePeer(t *testing.T, in, want []byte, lower bool) []byte {
 	if !tun.Wrap(&p.Frame, p.L3, 0, 0) {
 		t.Fatal("it is not wrapped")
 	}
-	dsr.Redirect(&p.Frame, wire.MAC(want[6:12]), wire.MAC(want[:6]))
+	src, dst := wire.MAC(want[6:12]), wire.MAC(want[:6])
+	dsr.Redirect(&p.Frame, &src, &dst)
 	got := p.Bytes()
 	if got[14]>>4 == 6 {
 		if got[21] != 64 {

@@ -22,7 +22,7 @@ func TestRedirectChangesTheEthernetAddressesAndNothingElse(t *testing.T) {
 			want := bytes.Clone(buf)
 			copy(want[wire.Headroom:], dst[:])
 			copy(want[wire.Headroom+6:], src[:])
-			Redirect(&f, src, dst)
+			Redirect(&f, &src, &dst)
 			if !bytes.Equal(buf, want) {
 				t.Errorf("the buffer is\n%x, want\n%x", buf, want)
 			}

@@ -114,7 +114,7 @@ func (e *Engine) sendPieces(p *wire.Packet, hop neigh.ID, overhead int, cut func
 	for i := first; i < len(b.frames); i++ {
 		f := &b.frames[i]
 		f.Leg, f.TPID, f.TCI = p.Leg, p.TPID, p.TCI
-		dsr.Redirect(f, e.snap.legs[p.Leg].MAC, *mac)
+		dsr.Redirect(f, &e.snap.legs[p.Leg].MAC, mac)
 		e.emit(f)
 	}
 	p.Verdict = wire.Transmit

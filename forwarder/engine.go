@@ -274,6 +274,7 @@ func (e *Engine) apply(s *Snapshot) {
 			e.burst.open() // packets may have to be fragmented
 		}
 	}
+	e.neighGen = e.neigh.Generation()
 	e.hops = max(1, e.hops+1)
 	e.restartAnnouncer(s)
 }

@@ -197,24 +197,26 @@ func (e *Engine) forward(p *wire.Packet, id conntrack.ID, dir conntrack.Dir) {
 	}
 	c := e.table.Conn(id)
 	pi := &e.paths[c.Path]
-	if p.TTL() <= 1 && pi.key.mode != L2DSR {
+	mode := pi.key.mode
+	if mode != L2DSR && p.TTL() <= 1 {
 		e.hopLimit(p)
 		return
 	}
-	hop, reason := e.nextHop(c, dir)
+	hop, reason := e.nextHop(c, pi, dir)
 	if reason != wire.ReasonNone {
 		e.done(p, reason)
 		return
 	}
-	if pi.key.mode >= L2DSR && e.fromBackend(p, pi, hop) {
+	to := e.neigh.Hop(hop)
+	if mode >= L2DSR && to.MAC == wire.MAC(p.Bytes()[6:12]) && e.fromBackend(p, pi, hop) {
 		e.done(p, wire.Hairpin)
 		return
 	}
-	mtu := e.snap.legs[e.neigh.Leg(hop)].MTU
-	if pi.key.mode == L3DSR && dir == conntrack.Original {
+	mtu := e.snap.legs[to.Leg].MTU
+	if mode == L3DSR && dir == conntrack.Original {
 		mtu = e.mtu(pi, mtu)
 	}
-	if p.SegmentLen() > mtu && !e.mayFragment(p, pi, mtu) {
+	if p.End-p.L3 > mtu && p.SegmentLen() > mtu && !e.mayFragment(p, pi, mtu) {
 		e.tooBig(p, mtu)
 		return
 	}
@@ -229,19 +231,18 @@ func (e *Engine) forward(p *wire.Packet, id conntrack.ID, dir conntrack.Dir) {
 }
 
 // nextHop returns the next hop of a connection's direction, from memory while nothing about routes and neighbours changed.
-func (e *Engine) nextHop(c *conntrack.Conn, dir conntrack.Dir) (neigh.ID, wire.Reason) {
-	if e.neigh.Generation() == e.neighGen {
-		if pi := &e.paths[c.Path]; dir == conntrack.Original && pi.hops == e.hops {
-			return pi.next, wire.ReasonNone
-		}
-		if dir == conntrack.Reply && c.NextHopGen == e.hops {
-			return neigh.ID(c.NextHop), wire.ReasonNone
-		}
+func (e *Engine) nextHop(c *conntrack.Conn, pi *path, dir conntrack.Dir) (neigh.ID, wire.Reason) {
+	hop, known := pi.next, pi.hops
+	if dir == conntrack.Reply {
+		hop, known = neigh.ID(c.NextHop), c.NextHopGen
+	}
+	if known == e.hops {
+		return hop, wire.ReasonNone
 	}
 	return e.findHop(c, dir)
 }
 
-// findHop asks the routing table and remembers the answer.
+// findHop asks the routing table for the next hop of a connection's direction and remembers the answer.
 func (e *Engine) findHop(c *conntrack.Conn, dir conntrack.Dir) (hop neigh.ID, reason wire.Reason) {
 	if dir == conntrack.Reply {
 		hop, reason = e.route(c.Client)
@@ -251,10 +252,6 @@ func (e *Engine) findHop(c *conntrack.Conn, dir conntrack.Dir) (hop neigh.ID, re
 		if reason == wire.ReasonNone && key.mode == L2DSR && e.neigh.Addr(hop) != key.address {
 			return hop, wire.NoRoute // a router would send the VIP's packet back to us
 		}
-	}
-	if g := e.neigh.Generation(); g != e.neighGen { // finding a neighbour may have cost another one its place
-		e.neighGen = g
-		e.hops = max(1, e.hops+1)
 	}
 	switch pi := &e.paths[c.Path]; {
 	case reason != wire.ReasonNone:
@@ -273,6 +270,10 @@ func (e *Engine) route(dst wire.Addr) (neigh.ID, wire.Reason) {
 		return neigh.None, wire.NoRoute
 	}
 	hop := e.neigh.Want(e.now, uint8(leg), next)
+	if g := e.neigh.Generation(); g != e.neighGen { // it may have cost another one its place
+		e.neighGen = g
+		e.hops = max(1, e.hops+1)
+	}
 	if hop == neigh.None {
 		return hop, wire.NeighFull
 	}

@@ -15,7 +15,7 @@ func (e *Engine) send(p *wire.Packet, hop neigh.ID) {
 // sendWhole is send for a packet that goes on in its own frame: padding goes along, as through a switch, where the leg
 // can carry it and no device has to compute a checksum to the end of the frame.
 func (e *Engine) sendWhole(p *wire.Packet, hop neigh.ID) {
-	if p.Len != p.End && (p.Len-p.L3 > e.snap.legs[e.neigh.Leg(hop)].MTU || p.Offload.Flags&wire.NeedsCsum != 0 || p.Super()) {
+	if p.Len != p.End && (p.Len-p.L3 > e.snap.legs[e.neigh.Hop(hop).Leg].MTU || p.Offload.Flags&wire.NeedsCsum != 0 || p.Super()) {
 		p.Len = p.End
 	}
 	e.sendFrame(p, hop)
@@ -24,25 +24,31 @@ func (e *Engine) sendWhole(p *wire.Packet, hop neigh.ID) {
 // sendFrame gives a frame its MAC addresses and puts it into the output; while the next hop's address is not known, the
 // packet waits or is dropped.
 func (e *Engine) sendFrame(p *wire.Packet, hop neigh.ID) {
-	mac, wait := e.neigh.MAC(e.now, hop)
-	if mac == nil {
-		switch {
-		case !wait || !e.held.keep(p, hop, e.neigh.Addr(hop)):
-			e.done(p, wire.NeighUnresolved)
-		default:
-			p.Verdict = wire.Held
-			e.count(wire.Held, wire.ReasonNone)
-			if e.trace != nil {
-				e.rec.finish(e, p, hop)
-			}
+	to := e.neigh.Hop(hop)
+	if !to.Ready(e.now) {
+		if mac, wait := e.neigh.MAC(e.now, hop); mac == nil {
+			e.hold(p, hop, wait)
+			return
 		}
-		return
 	}
-	p.Leg = e.neigh.Leg(hop)
-	dsr.Redirect(&p.Frame, e.snap.legs[p.Leg].MAC, *mac)
+	p.Leg = to.Leg
+	dsr.Redirect(&p.Frame, &e.snap.legs[to.Leg].MAC, &to.MAC)
 	e.emit(&p.Frame)
 	p.Verdict = wire.Transmit
 	e.counters.Transmitted++
+	if e.trace != nil {
+		e.rec.finish(e, p, hop)
+	}
+}
+
+// hold lets a packet wait for its next hop's MAC address, if an answer may come and there is room.
+func (e *Engine) hold(p *wire.Packet, hop neigh.ID, answer bool) {
+	if !answer || !e.held.keep(p, hop, e.neigh.Addr(hop)) {
+		e.done(p, wire.NeighUnresolved)
+		return
+	}
+	p.Verdict = wire.Held
+	e.count(wire.Held, wire.ReasonNone)
 	if e.trace != nil {
 		e.rec.finish(e, p, hop)
 	}
@@ -57,7 +63,8 @@ func (e *Engine) emit(f *wire.Frame) {
 // answer sends a frame that was written over the packet that caused it back to where that came from: length bytes of the
 // network packet. The reason tells what it is.
 func (e *Engine) answer(p *wire.Packet, length int, reason wire.Reason) {
-	dsr.Redirect(&p.Frame, e.snap.legs[p.Leg].MAC, wire.MAC(p.Bytes()[6:12]))
+	back := wire.MAC(p.Bytes()[6:12])
+	dsr.Redirect(&p.Frame, &e.snap.legs[p.Leg].MAC, &back)
 	p.Len = p.L3 + length
 	p.End = p.Len
 	p.Offload = wire.Offload{}
@@ -168,7 +175,7 @@ func (e *Engine) letGo() {
 			}
 			mac, _ := e.neigh.MAC(e.now, f.hop)
 			f.Leg = e.neigh.Leg(f.hop)
-			dsr.Redirect(&f.Frame, e.snap.legs[f.Leg].MAC, *mac)
+			dsr.Redirect(&f.Frame, &e.snap.legs[f.Leg].MAC, mac)
 			e.emit(&f.Frame)
 			if e.trace != nil {
 				e.late.released(e, f)

@@ -23,6 +23,7 @@ const (
 	MaxTries   = 3                // questions before a neighbour counts as absent
 	Quiet      = 3 * time.Second  // an absent neighbour is not asked for again for so long
 	Fresh      = 30 * time.Second // a neighbour in use is asked again after this time
+	ready      = time.Second      // how long a packet may use a neighbour without asking MAC
 	reclaim    = time.Minute      // a neighbour that was not used for so long may give up its place
 	reclaimRun = 64               // places that are looked at to find one
 )
@@ -42,14 +43,23 @@ const (
 	absent       // did not answer
 )
 
+// Hop is what a packet needs of a neighbour.
+type Hop struct {
+	MAC   wire.MAC // valid while Ready
+	Leg   uint8
+	until wire.Time
+}
+
+// Ready reports whether packets may be sent to the hop at once. When it is false MAC tells what to do.
+func (h *Hop) Ready(now wire.Time) bool { return now < h.until }
+
 type entry struct {
+	Hop
 	addr      wire.Addr
 	confirmed wire.Time // known: when it was last heard of; absent: when it was given up
 	asked     wire.Time // when the last question was sent
 	used      wire.Time
 	hash      uint32
-	mac       wire.MAC
-	leg       uint8
 	state     state
 	tries     uint8
 	fixed     bool  // configured or permanent: never asked
@@ -106,7 +116,7 @@ func (t *Table) Find(leg uint8, addr wire.Addr) ID {
 	h := t.hash(leg, &addr)
 	for i := h & t.mask; t.index[i] != None; i = (i + 1) & t.mask {
 		id := t.index[i]
-		if e := &t.entries[id]; e.hash == h && e.leg == leg && e.addr == addr {
+		if e := &t.entries[id]; e.hash == h && e.Leg == leg && e.addr == addr {
 			return id
 		}
 	}
@@ -122,7 +132,7 @@ func (t *Table) Want(now wire.Time, leg uint8, addr wire.Addr) ID {
 	if id == None {
 		return None
 	}
-	t.entries[id] = entry{addr: addr, leg: leg, hash: t.hash(leg, &addr), state: absent, used: now,
+	t.entries[id] = entry{Hop: Hop{Leg: leg}, addr: addr, hash: t.hash(leg, &addr), state: absent, used: now,
 		confirmed: now.Add(-Quiet)}
 	t.insert(id)
 	t.count++
@@ -174,8 +184,12 @@ func (t *Table) remove(id ID) {
 	t.count--
 }
 
+// Hop returns a neighbour as packets see it. It stays the same as long as the id.
+func (t *Table) Hop(id ID) *Hop { return &t.entries[id].Hop }
+
 // MAC returns the MAC address of a neighbour, if it is known, and sees to it that it is asked when it is not or when the
-// knowledge is old. wait says that an answer may come, so that a packet is worth keeping.
+// knowledge is old. wait says that an answer may come, so that a packet is worth keeping. For a while afterwards the
+// neighbour's Hop is ready: its use is noted once in that time.
 func (t *Table) MAC(now wire.Time, id ID) (mac *wire.MAC, wait bool) {
 	e := &t.entries[id]
 	e.used = now
@@ -184,7 +198,8 @@ func (t *Table) MAC(now wire.Time, id ID) (mac *wire.MAC, wait bool) {
 		if !e.fixed && e.queued == nil && now.Sub(e.confirmed) > Fresh {
 			t.ask(id)
 		}
-		return &e.mac, false
+		e.until = now.Add(ready)
+		return &e.Hop.MAC, false
 	case absent:
 		if now.Sub(e.confirmed) < Quiet {
 			return nil, false
@@ -198,7 +213,7 @@ func (t *Table) MAC(now wire.Time, id ID) (mac *wire.MAC, wait bool) {
 // Peek returns the MAC address of a neighbour, or nil, without any effect.
 func (t *Table) Peek(id ID) *wire.MAC {
 	if e := &t.entries[id]; e.state == known {
-		return &e.mac
+		return &e.Hop.MAC
 	}
 	return nil
 }
@@ -259,12 +274,12 @@ func (t *Table) Due(now wire.Time, budget int) (q Question, ok bool) {
 		e := &t.entries[id]
 		t.dequeue(id)
 		if e.tries == MaxTries {
-			e.state, e.confirmed = absent, now
+			e.state, e.confirmed, e.until = absent, now, 0
 			continue
 		}
-		q = Question{Leg: e.leg, Addr: e.addr, MAC: wire.Broadcast}
+		q = Question{Leg: e.Leg, Addr: e.addr, MAC: wire.Broadcast}
 		if e.state == known && e.tries == 0 {
-			q.MAC = e.mac
+			q.MAC = e.Hop.MAC
 		}
 		e.tries++
 		e.asked = now
@@ -297,19 +312,19 @@ func (t *Table) Set(now wire.Time, leg uint8, addr wire.Addr, mac wire.MAC, fixe
 func (t *Table) Loosen(now wire.Time) {
 	for i := range t.entries {
 		if e := &t.entries[i]; e.fixed {
-			e.fixed, e.confirmed = false, now.Add(-Fresh-1)
+			e.fixed, e.confirmed, e.until = false, now.Add(-Fresh-1), 0
 		}
 	}
 }
 
 func (t *Table) settle(now wire.Time, id ID, mac wire.MAC, fixed bool) {
 	e := &t.entries[id]
-	e.state, e.mac, e.confirmed, e.fixed = known, mac, now, fixed
+	e.state, e.Hop.MAC, e.confirmed, e.fixed = known, mac, now, fixed
 	t.dequeue(id)
 }
 
 // Leg returns the leg that a neighbour is on.
-func (t *Table) Leg(id ID) uint8 { return t.entries[id].leg }
+func (t *Table) Leg(id ID) uint8 { return t.entries[id].Leg }
 
 // Addr returns the address of a neighbour.
 func (t *Table) Addr(id ID) wire.Addr { return t.entries[id].addr }
