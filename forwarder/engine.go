@@ -25,6 +25,7 @@ const (
 	ownSize    = 128   // bytes of such a frame
 	tickBudget = 2048  // connections that one Tick visits
 	maxEvents  = 64
+	touchFrom  = 4096 // connections that the processor's caches have at hand
 )
 
 // Options are what an engine is made with; they do not change.
@@ -104,6 +105,8 @@ type Engine struct {
 
 	tell     announcer
 	announce atomic.Bool
+
+	found    uint32 // the changes of the table up to which the lookups of the batch hold
 
 	counters Counters
 	events   []Event
@@ -188,11 +191,28 @@ func (e *Engine) Process(now wire.Time, batch []wire.Packet, out *Output, trace 
 	for i := range batch {
 		e.parse(&batch[i])
 	}
-	e.touch(batch)
+	e.find(batch)
 	for i := range batch {
-		e.process(&batch[i])
+		if p := &batch[i]; p.Hash != 0 && trace == nil {
+			e.flow(p)
+		} else {
+			e.process(p)
+		}
 	}
 	e.ask()
+}
+
+// find looks up all flows of a batch in one go: what one lookup waits for does not keep the next.
+func (e *Engine) find(batch []wire.Packet) {
+	if e.table.Len() > touchFrom {
+		e.touch(batch)
+	}
+	for i := range batch {
+		if p := &batch[i]; p.Hash != 0 {
+			p.Ref = uint32(e.table.Find(&p.Flow, p.Hash))
+		}
+	}
+	e.found = e.table.Changes()
 }
 
 // touch loads what the lookups of a batch will need, in two short loops without anything else in them: so the processor

@@ -37,6 +37,7 @@ func (e *Engine) fragment(p *wire.Packet) {
 	}
 	e.takeID(id)
 	p.Hash = e.table.Hash(&p.Flow) | 1
+	p.Ref = uint32(e.table.Find(&p.Flow, p.Hash))
 	e.flow(p)
 	e.keepID(id)
 	for q := e.frags.Release(id); q != nil; q = e.frags.Release(id) {

@@ -96,10 +96,13 @@ func (e *Engine) other(p *wire.Packet) {
 
 // flow deals with a TCP or UDP packet: of a connection, of a new one, or of none.
 func (e *Engine) flow(p *wire.Packet) {
-	id, dir := e.table.Lookup(&p.Flow, p.Hash)
+	if e.table.Changes() != e.found { // by packets of this batch
+		p.Ref = uint32(e.table.Find(&p.Flow, p.Hash))
+	}
+	id, dir := conntrack.Ref(p.Ref).Split()
 	if id != conntrack.None {
 		c := e.table.Conn(id)
-		if e.table.Expired(c, e.now) || dir == conntrack.Original && e.restarts(c, p) {
+		if e.table.Expired(c, e.now) || dir == conntrack.Original && p.TCPFlags&wire.SYN != 0 && e.restarts(c, p) {
 			e.endConn(id)
 			id = conntrack.None
 		}

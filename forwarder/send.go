@@ -15,10 +15,17 @@ func (e *Engine) send(p *wire.Packet, hop neigh.ID) {
 // sendWhole is send for a packet that goes on in its own frame: padding goes along, as through a switch, where the leg
 // can carry it and no device has to compute a checksum to the end of the frame.
 func (e *Engine) sendWhole(p *wire.Packet, hop neigh.ID) {
-	if p.Len != p.End && (p.Len-p.L3 > e.snap.legs[e.neigh.Hop(hop).Leg].MTU || p.Offload.Flags&wire.NeedsCsum != 0 || p.Super()) {
-		p.Len = p.End
+	if p.Len != p.End {
+		e.pad(p, hop)
 	}
 	e.sendFrame(p, hop)
+}
+
+// pad decides about a packet's padding.
+func (e *Engine) pad(p *wire.Packet, hop neigh.ID) {
+	if p.Len-p.L3 > e.snap.legs[e.neigh.Leg(hop)].MTU || p.Offload.Flags&wire.NeedsCsum != 0 || p.Super() {
+		p.Len = p.End
+	}
 }
 
 // sendFrame gives a frame its MAC addresses and puts it into the output; while the next hop's address is not known, the

@@ -43,22 +43,47 @@ func (t *Table) Touch(hash uint64) uint32 {
 // TouchIndex loads the index word of a hash.
 func (t *Table) TouchIndex(hash uint64) uint64 { return t.index[uint32(hash>>32)&t.mask] }
 
+// Ref is what a lookup finds: an entry and the direction in which a flow is its key.
+type Ref uint32
+
+// NoRef is no entry.
+const NoRef = ^Ref(0)
+
+// Split returns the entry and the direction; None of NoRef.
+func (r Ref) Split() (ID, Dir) {
+	if r == NoRef {
+		return None, Original
+	}
+	return ID(r >> 1), Dir(r & 1)
+}
+
+// Changes counts what was put into the index and taken out of it: what Find returned holds while it is the same.
+func (t *Table) Changes() uint32 { return t.changes }
+
 // Lookup finds the connection of a flow and the direction in which the flow is its key. An entry whose idle time is over
 // is still found; Expired tells.
-func (t *Table) Lookup(f *wire.Flow, hash uint64) (ID, Dir) {
+func (t *Table) Lookup(f *wire.Flow, hash uint64) (ID, Dir) { return t.Find(f, hash).Split() }
+
+// Find is Lookup for those who keep what it finds for a moment.
+func (t *Table) Find(f *wire.Flow, hash uint64) Ref {
 	tag := uint32(hash >> 32)
 	for i := tag & t.mask; ; i = (i + 1) & t.mask {
 		s := t.index[i]
 		if s == 0 {
-			return None, Original
+			return NoRef
 		}
 		if uint32(s>>32) != tag {
 			continue
 		}
-		ref := uint32(s) - 1
+		ref := Ref(uint32(s) - 1)
 		c := &t.conns[ref>>1]
-		if d := Dir(ref & 1); c.matches(t.paths.at(c.Path), f, d) {
-			return ID(ref >> 1), d
+		p := &t.paths.all[c.Path]
+		if ref&1 != 0 {
+			if c.isReply(p, f) {
+				return ref
+			}
+		} else if c.isOriginal(p, f) {
+			return ref
 		}
 	}
 }
@@ -68,6 +93,7 @@ func (t *Table) put(hash uint64, ref uint32) bool {
 	i := tag & t.mask
 	for range maxProbe {
 		if t.index[i] == 0 {
+			t.changes++
 			t.index[i] = uint64(tag)<<32 | uint64(ref+1)
 			return true
 		}
@@ -87,6 +113,7 @@ func (t *Table) cut(hash uint64, ref uint32) {
 		}
 		i = (i + 1) & t.mask
 	}
+	t.changes++
 	for j := (i + 1) & t.mask; ; j = (j + 1) & t.mask {
 		s := t.index[j]
 		if s == 0 {

@@ -142,6 +142,8 @@ type Table struct {
 	unused ID // entries from here on were never used
 	count  int
 
+	changes uint32 // of the index
+
 	paths paths
 	last  wire.Time // of the latest call that was told the time
 }
@@ -260,16 +262,16 @@ func (c *Conn) flow(p *Path, d Dir) wire.Flow {
 	return f
 }
 
-// matches reports whether f is the key of the direction.
-func (c *Conn) matches(p *Path, f *wire.Flow, d Dir) bool {
-	if d == Original {
-		return c.Client == f.Src && c.ClientPort == f.SrcPort && c.VIPPort == f.DstPort &&
-			p.VIP == f.Dst && p.Proto == f.Proto
-	}
+// isOriginal reports whether f is the key of the client's packets.
+func (c *Conn) isOriginal(p *Path, f *wire.Flow) bool {
+	return c.Client == f.Src && c.ClientPort == f.SrcPort && c.VIPPort == f.DstPort && p.VIP == f.Dst && p.Proto == f.Proto
+}
+
+// isReply reports whether f is the key of the backend's packets.
+func (c *Conn) isReply(p *Path, f *wire.Flow) bool {
 	local := &p.Local
 	if p.Return == ReturnClient {
 		local = &c.Client
 	}
-	return c.LocalPort == f.DstPort && c.BackendPort == f.SrcPort &&
-		p.Backend == f.Src && *local == f.Dst && p.Proto == f.Proto
+	return c.LocalPort == f.DstPort && c.BackendPort == f.SrcPort && p.Backend == f.Src && *local == f.Dst && p.Proto == f.Proto
 }

@@ -80,6 +80,8 @@ type Packet struct {
 	Flow Flow
 	// Hash is the table's keyed hash of Flow; whoever owns the table sets it.
 	Hash uint64
+	// Ref is what the table's owner has found for Flow.
+	Ref uint32
 
 	Verdict Verdict
 	Reason  Reason
