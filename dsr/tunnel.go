@@ -51,7 +51,8 @@ type TunnelConfig struct {
 type Tunnel struct {
 	head    [maxOverhead]byte // the outer headers, with zeros where the packet decides
 	size    int               // of head
-	sum     uint64            // of the IPv4 header in head
+	src4    uint32            // of an IPv4 header: the source, with zeros where the flow decides,
+	dst4    uint32            // and the destination
 	spread  uint32            // the bits of the source that the flow decides
 	version uint8             // of the outer header
 	udp     int               // where the UDP header is in head; 0: none
@@ -84,6 +85,7 @@ func NewTunnel(c TunnelConfig) (Tunnel, error) {
 		t.head[0], t.head[8] = 0x45, outerTTL
 		copy(t.head[12:], src.AsSlice())
 		copy(t.head[16:], dst.AsSlice())
+		t.src4, t.dst4 = binary.BigEndian.Uint32(t.head[12:]), binary.BigEndian.Uint32(t.head[16:])
 	} else {
 		t.head[0], t.head[7] = 0x60, outerTTL
 		copy(t.head[8:], src.AsSlice())
@@ -92,7 +94,6 @@ func NewTunnel(c TunnelConfig) (Tunnel, error) {
 	if c.Kind == GUE {
 		t.addUDP(c.Port, c.Variant)
 	}
-	t.sum = wire.Sum(t.head[:wire.IPv4Len], 0)
 	return t, nil
 }
 

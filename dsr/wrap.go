@@ -25,19 +25,21 @@ func (t *Tunnel) Wrap(f *wire.Frame, l3 int, flow uint64, id uint16) bool {
 	f.Off -= t.size
 	f.Len = l3 + t.size + in.length
 	d := f.Bytes()
-	if l3 == wire.EthernetLen && t.size == wire.IPv4Len { // moves of fixed sizes, the usual ones, are cheaper
+	if l3 == wire.EthernetLen { // a move of a fixed size, the usual one, is cheaper
 		*(*[wire.EthernetLen]byte)(d) = [wire.EthernetLen]byte(f.Buf[from:])
-		*(*[wire.IPv4Len]byte)(d[wire.EthernetLen:]) = [wire.IPv4Len]byte(t.head[:])
 	} else {
 		copy(d, f.Buf[from:from+l3])
-		copy(d[l3:], t.head[:t.size])
 	}
 	outer, h := d[l3:], uint32(flow>>32)^uint32(flow)
 	if t.version == 4 {
 		binary.BigEndian.PutUint16(d[l3-2:], wire.TypeIPv4)
-		t.outer4(outer, &in, h, id)
+		t.outer4((*[wire.IPv4Len]byte)(outer), &in, h, id)
+		if t.udp > 0 {
+			copy(outer[t.udp:], t.head[t.udp:t.size])
+		}
 	} else {
 		binary.BigEndian.PutUint16(d[l3-2:], wire.TypeIPv6)
+		copy(outer, t.head[:t.size])
 		t.outer6(outer, &in, h)
 	}
 	if t.udp > 0 {
@@ -73,23 +75,24 @@ func look(d []byte, l3 int) (in inner, ok bool) {
 	return in, false
 }
 
-func (t *Tunnel) outer4(ip []byte, in *inner, h uint32, id uint16) {
+// outer4 writes an IPv4 header in three words, whose sum it takes on the way.
+func (t *Tunnel) outer4(ip *[wire.IPv4Len]byte, in *inner, h uint32, id uint16) {
 	be := binary.BigEndian
-	length, frag, source := uint32(t.size+in.length), uint32(id)<<16, t.source(h)
+	frag := uint64(id) << 16
 	if in.df {
 		frag = dontFragment
 	}
 	proto := in.proto
 	if t.udp > 0 {
-		proto = 0 // head has it
+		proto = wire.ProtoUDP
 	}
-	// What is written here is zero in head, so that the sum of both is the sum of the header.
-	be.PutUint32(ip, be.Uint32(ip)|uint32(in.tos)<<16|length)
-	be.PutUint32(ip[4:], frag)
-	ip[9] |= proto
-	be.PutUint32(ip[12:], be.Uint32(ip[12:])|source)
-	sum := t.sum + uint64(in.tos) + uint64(length) + uint64(frag) + uint64(proto) + uint64(source)
-	be.PutUint16(ip[10:], ^wire.Fold(sum))
+	first := 0x45<<56 | uint64(in.tos)<<48 | uint64(t.size+in.length)<<32 | frag
+	source := uint64(t.src4 | t.source(h))
+	life := uint64(outerTTL<<8|uint16(proto)) << 16 // and the checksum
+	sum := first>>32 + first&0xffffffff + life + source + uint64(t.dst4)
+	be.PutUint64(ip[:], first)
+	be.PutUint64(ip[8:], (life|uint64(^wire.Fold(sum)))<<32|source)
+	be.PutUint32(ip[16:], t.dst4)
 }
 
 func (t *Tunnel) outer6(ip []byte, in *inner, h uint32) {

@@ -191,6 +191,10 @@ func BenchmarkDSR(b *testing.B) {
 		b.Run(m.name+"/conns=1000", func(b *testing.B) {
 			x := newBench(b, 1000)
 			x.rig = newRigSized(b, m.cfg, 1024)
+			for i := 0; i < 1000; i += benchBatch {
+				x.fill()
+				x.run(b)
+			}
 			b.ReportAllocs()
 			b.ResetTimer()
 			for i := 0; i < b.N; i += benchBatch {

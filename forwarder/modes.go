@@ -16,11 +16,10 @@ import (
 //	l3dsr dscp  the destination and the DSCP
 //	l3dsr ipip  another header around the packet; gue: and a UDP header
 func (e *Engine) carry(p *wire.Packet, c *conntrack.Conn, dir conntrack.Dir, hop neigh.ID, mtu int) {
-	path := e.table.Path(c.Path)
 	pi := &e.paths[c.Path]
 	switch pi.key.mode {
 	case FullNAT, NAT:
-		to := translation(path, c, dir, pi.key.mode)
+		to := translation(e.table.Path(c.Path), c, dir, pi.key.mode)
 		e.clampMSS(p, hop)
 		nat.Translate(p, &to)
 		if p.Frag != wire.Whole {
@@ -31,7 +30,7 @@ func (e *Engine) carry(p *wire.Packet, c *conntrack.Conn, dir conntrack.Dir, hop
 		e.sendWhole(p, hop)
 	case L3DSR:
 		if pi.key.l3dsr.Encap == EncapDSCP {
-			dsr.Mark(p, &path.Backend, pi.key.l3dsr.DSCP)
+			dsr.Mark(p, &pi.key.address, pi.key.l3dsr.DSCP)
 			e.sendMarked(p, hop, mtu)
 			return
 		}

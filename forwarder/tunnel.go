@@ -51,7 +51,7 @@ func (e *Engine) wrap(p *wire.Packet, pi *path, hop neigh.ID, limit int) {
 		e.done(p, wire.NoRoute)
 	case p.Super():
 		e.sendPieces(p, hop, pi.tunnel.Overhead(), func(b *burst) bool { return b.segments(e, p, pi, limit) })
-	case p.SegmentLen() <= limit:
+	case p.End-p.L3 <= limit:
 		if e.wrapWhole(p, pi) {
 			e.send(p, hop)
 		}
