@@ -106,7 +106,7 @@ type Engine struct {
 	tell     announcer
 	announce atomic.Bool
 
-	found    uint32 // the changes of the table up to which the lookups of the batch hold
+	found uint32 // the changes of the table up to which the lookups of the batch hold
 
 	counters Counters
 	events   []Event
