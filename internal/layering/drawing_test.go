@@ -19,6 +19,7 @@ var may = map[string]string{
 	"forwarder":          "internal/wire sched internal/conntrack internal/neigh internal/frag nat dsr",
 
 	"internal/roster": "internal/wire forwarder",
+	"internal/admin":  "",
 
 	"internal/link":          "internal/wire",
 	"internal/link/afpacket": "internal/wire internal/link",
