@@ -247,7 +247,10 @@ func TestEveryReasonIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	for reason := wire.ReasonNone + 1; reason < wire.NumReasons; reason++ {
-		row := fmt.Sprintf("| `%s` | %s | %s |", reason, reason.Verdict(), reason.Advice())
+		row := fmt.Sprintf("| `%s` | %s | %s | %s |", reason, reason.Verdict(), reason.Advice(), reason.Fix())
+		if reason.Verdict() == wire.Drop && reason.Fix() == "" && reason.Advice() != "normal" {
+			t.Errorf("nobody says what to do about %s", reason)
+		}
 		if !strings.Contains(string(doc), row+"\n") {
 			t.Errorf("docs/counters.md lacks the row\n%s", row)
 		}

@@ -29,10 +29,10 @@ func printCounters(w io.Writer, c *forwarder.Counters, stats map[string]link.Sta
 	rows = nil
 	for r, n := range c.ByReason {
 		if r := wire.Reason(r); n > 0 && r != wire.ReasonNone {
-			rows = append(rows, fmt.Sprintf("%s\t%s\t%d\t%s", r, r.Verdict(), n, r.Advice()))
+			rows = append(rows, fmt.Sprintf("%s\t%s\t%d\t%s\t%s", r, r.Verdict(), n, r.Advice(), r.Fix()))
 		}
 	}
-	table(w, "REASON\tVERDICT\tPACKETS\tMEANING", rows...)
+	table(w, "REASON\tVERDICT\tPACKETS\tMEANING\tWHAT TO DO", rows...)
 }
 
 // table prints a table, if it has rows, and an empty line.
