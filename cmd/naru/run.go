@@ -194,7 +194,7 @@ func openDevices(cfg *config.Config) func(worker, workers int) (link.Set, error)
 			}
 			devs = append(devs, d)
 		}
-		set, err := afpacket.NewSet(devs...)
+		set, err := afpacket.NewSet(afpacket.Waiting{Spin: 20 * time.Microsecond}, devs...)
 		if err != nil {
 			return fail(err)
 		}

@@ -28,7 +28,8 @@ type Device interface {
 	// not in the bytes are in the frame. Frame.Leg is left alone.
 	Recv(batch []wire.Packet) (int, error)
 
-	// Send sends frames in order and does not keep them. A frame that cannot be sent (too long, queue full) is
+	// Send sends frames in order and does not keep them. It may write to the wire.Headroom bytes before a frame in its
+	// buffer, never to the frame. A frame that cannot be sent (too long, queue full) is
 	// skipped and counted in Stats.TxDropped; it does not stop the others. The error is for a device that is broken.
 	Send(frames []*wire.Frame) error
 
@@ -57,8 +58,8 @@ type Stats struct {
 	TxFrames, TxBytes uint64
 	// RxMissed counts frames that the kernel dropped before us because we did not keep up (tp_drops).
 	RxMissed uint64
-	// RxTruncated counts frames that were thrown away because they did not fit a buffer or because the kernel had no
-	// words for their offload state.
+	// RxTruncated counts frames that were thrown away because they did not fit a buffer, because there was no room for
+	// one longer than the MTU, or because the kernel had no words for their offload state.
 	RxTruncated uint64
 	// TxDropped counts frames that could not be sent: queue full (ENOBUFS), too long (EMSGSIZE), interface down,
 	// offload metadata that makes no sense (EINVAL).

@@ -1,6 +1,7 @@
 package afpacket
 
 import (
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -53,7 +54,7 @@ func wired(t *testing.T) (a, b *wiretest.NS) {
 
 func newSet(t *testing.T, devs ...*Device) link.Set {
 	t.Helper()
-	set, err := NewSet(devs...)
+	set, err := NewSet(Waiting{}, devs...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,21 +62,50 @@ func newSet(t *testing.T, devs ...*Device) link.Set {
 	return set
 }
 
-func TestDevice(t *testing.T) {
-	wiretest.Root(t)
-	linktest.TestDevice(t, linktest.Driver{
+// drivers calls f with each driver.
+func drivers(t *testing.T, f func(t *testing.T, driver Driver)) {
+	t.Run("ring", func(t *testing.T) { f(t, Ring) })
+	t.Run("mmsg", func(t *testing.T) { f(t, MMsg) })
+}
+
+// driver is what linktest needs.
+func driver(opt Options, how Waiting) linktest.Driver {
+	return linktest.Driver{
 		Open: func(t *testing.T) (link.Device, link.Device) {
 			a, b := wired(t)
-			return open(t, a, "v0", Options{}), open(t, b, "v1", Options{})
+			return open(t, a, "v0", opt), open(t, b, "v1", opt)
 		},
 		Set: func(t *testing.T, devs ...link.Device) link.Set {
 			var ds []*Device
 			for _, d := range devs {
 				ds = append(ds, d.(*Device))
 			}
-			return newSet(t, ds...)
+			set, err := NewSet(how, ds...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { set.Close() })
+			return set
 		},
+	}
+}
+
+func TestDevice(t *testing.T) {
+	wiretest.Root(t)
+	t.Run("ring", func(t *testing.T) {
+		linktest.TestDevice(t, driver(Options{Driver: Ring, Slots: 600}, Waiting{}))
 	})
+	t.Run("mmsg", func(t *testing.T) {
+		linktest.TestDevice(t, driver(Options{Driver: MMsg, Batch: 4}, Waiting{Spin: time.Millisecond}))
+	})
+}
+
+func TestSetThatSpins(t *testing.T) {
+	wiretest.Root(t)
+	t.Run("for a while", func(t *testing.T) {
+		linktest.TestSet(t, driver(Options{}, Waiting{Spin: time.Millisecond}))
+	})
+	t.Run("always", func(t *testing.T) { linktest.TestSet(t, driver(Options{}, Waiting{Busy: true})) })
 }
 
 // frame makes a frame of n bytes with a local experimental EtherType.
@@ -98,7 +128,7 @@ func send(t *testing.T, d *Device, fs ...*wire.Frame) {
 // receive returns copies of the next n frames that arrive.
 func receive(t *testing.T, d *Device, n int) []wire.Packet {
 	t.Helper()
-	set, err := NewSet(d)
+	set, err := NewSet(Waiting{}, d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,35 +247,37 @@ func TestSocketsStayOutOfTheRuntimesPoller(t *testing.T) {
 		}
 		return n
 	}
-	if n := watched(); n != 0 {
-		t.Errorf("%d epoll instances watch the socket before there is a set", n)
+	set := newSet(t, d)
+	if err := set.Wait(time.Millisecond); err != nil {
+		t.Fatal(err)
 	}
-	newSet(t, d)
-	if n := watched(); n != 1 {
-		t.Errorf("%d epoll instances watch the socket of a set, want 1", n)
+	if n := watched(); n != 0 {
+		t.Errorf("%d epoll instances watch the socket of a set", n)
 	}
 }
 
 func TestInterfaceDownIsNoErrorAndUpGoesOn(t *testing.T) {
-	a, b := wired(t)
-	da, db := open(t, a, "v0", Options{}), open(t, b, "v1", Options{})
-	b.Down(t, "v1")
-	batch := make([]wire.Packet, 4)
-	for range 3 {
-		if n, err := db.Recv(batch); n != 0 || err != nil {
-			t.Errorf("Recv on an interface that is down = %d, %v", n, err)
+	drivers(t, func(t *testing.T, driver Driver) {
+		a, b := wired(t)
+		da, db := open(t, a, "v0", Options{Driver: driver}), open(t, b, "v1", Options{Driver: driver})
+		b.Down(t, "v1")
+		batch := make([]wire.Packet, 4)
+		for range 3 {
+			if n, err := db.Recv(batch); n != 0 || err != nil {
+				t.Errorf("Recv on an interface that is down = %d, %v", n, err)
+			}
 		}
-	}
-	send(t, db, frame(db, da, 100, 1), frame(db, da, 100, 2))
-	if got := db.Stats().TxDropped; got != 2 {
-		t.Errorf("TxDropped on an interface that is down = %d, want 2", got)
-	}
-	b.Up(t, "v1")
-	waitCarrier(t, a, "v0")
-	send(t, da, frame(da, db, 100, 3))
-	if got := receive(t, db, 1); got[0].Bytes()[14] != 3 {
-		t.Error("another frame arrived")
-	}
+		send(t, db, frame(db, da, 100, 1), frame(db, da, 100, 2))
+		if got := db.Stats().TxDropped; got != 2 {
+			t.Errorf("TxDropped on an interface that is down = %d, want 2", got)
+		}
+		b.Up(t, "v1")
+		waitCarrier(t, a, "v0")
+		send(t, da, frame(da, db, 100, 3))
+		if got := receive(t, db, 1); got[0].Bytes()[14] != 3 {
+			t.Error("another frame arrived")
+		}
+	})
 }
 
 // waitCarrier waits until the interface can send.
@@ -261,72 +293,92 @@ func waitCarrier(t *testing.T, n *wiretest.NS, name string) {
 }
 
 func TestInterfaceThatIsRemovedIsErrGone(t *testing.T) {
-	a, b := wired(t)
-	da, db := open(t, a, "v0", Options{}), open(t, b, "v1", Options{})
-	set := newSet(t, db)
-	if err := b.Handle().LinkDel(b.Link(t, "v1")); err != nil {
-		t.Fatal(err)
-	}
-	if err := set.Wait(10 * time.Second); err != nil {
-		t.Errorf("Wait: %v", err)
-	}
-	for range 2 {
-		if _, err := db.Recv(make([]wire.Packet, 4)); !errors.Is(err, link.ErrGone) {
-			t.Errorf("Recv on a removed interface: %v, want link.ErrGone", err)
+	drivers(t, func(t *testing.T, driver Driver) {
+		a, b := wired(t)
+		da, db := open(t, a, "v0", Options{Driver: driver}), open(t, b, "v1", Options{Driver: driver})
+		set := newSet(t, db)
+		if err := b.Handle().LinkDel(b.Link(t, "v1")); err != nil {
+			t.Fatal(err)
 		}
-		if err := db.Send([]*wire.Frame{frame(db, da, 100, 1)}); !errors.Is(err, link.ErrGone) {
-			t.Errorf("Send on a removed interface: %v, want link.ErrGone", err)
+		if err := set.Wait(10 * time.Second); err != nil {
+			t.Errorf("Wait: %v", err)
 		}
-		if err := db.Refresh(); !errors.Is(err, link.ErrGone) {
-			t.Errorf("Refresh of a removed interface: %v, want link.ErrGone", err)
+		for range 2 {
+			if _, err := db.Recv(make([]wire.Packet, 4)); !errors.Is(err, link.ErrGone) {
+				t.Errorf("Recv on a removed interface: %v, want link.ErrGone", err)
+			}
+			if err := db.Send([]*wire.Frame{frame(db, da, 100, 1)}); !errors.Is(err, link.ErrGone) {
+				t.Errorf("Send on a removed interface: %v, want link.ErrGone", err)
+			}
+			if err := db.Refresh(); !errors.Is(err, link.ErrGone) {
+				t.Errorf("Refresh of a removed interface: %v, want link.ErrGone", err)
+			}
 		}
-	}
+	})
 }
 
 func TestInterfaceRemovedAfterDownWasSeenIsErrGone(t *testing.T) {
-	_, b := wired(t)
-	db := open(t, b, "v1", Options{})
-	b.Down(t, "v1")
-	if _, err := db.Recv(make([]wire.Packet, 4)); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Handle().LinkDel(b.Link(t, "v1")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := db.Recv(make([]wire.Packet, 4)); !errors.Is(err, link.ErrGone) {
-		t.Errorf("Recv on a removed interface: %v, want link.ErrGone", err)
-	}
+	drivers(t, func(t *testing.T, driver Driver) {
+		_, b := wired(t)
+		db := open(t, b, "v1", Options{Driver: driver})
+		b.Down(t, "v1")
+		if _, err := db.Recv(make([]wire.Packet, 4)); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Handle().LinkDel(b.Link(t, "v1")); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		for i := 0; i < 2*ringQuiet && err == nil; i++ { // a ring tells after a while, if nobody waits
+			_, err = db.Recv(make([]wire.Packet, 4))
+		}
+		if !errors.Is(err, link.ErrGone) {
+			t.Errorf("Recv on a removed interface: %v, want link.ErrGone", err)
+		}
+	})
 }
 
 func TestFramesThatFindNoRoomAreCountedAsMissed(t *testing.T) {
-	a, b := wired(t)
-	da, db := open(t, a, "v0", Options{}), open(t, b, "v1", Options{RecvBuffer: 16 << 10})
-	const total = 200
-	for i := range total {
-		send(t, da, frame(da, db, 1000, byte(i)))
-	}
-	var got int
-	batch := make([]wire.Packet, 64)
-	for range 100 {
-		n, err := db.Recv(batch)
-		if err != nil {
-			t.Fatal(err)
+	for _, opt := range []Options{{Driver: Ring, Slots: 50}, {Driver: MMsg, RecvBuffer: 16 << 10}} {
+		a, b := wired(t)
+		da, db := open(t, a, "v0", Options{}), open(t, b, "v1", opt)
+		const total = 200
+		for i := range total {
+			send(t, da, frame(da, db, 1000, byte(i)))
 		}
-		got += n
-		if s := db.Stats(); uint64(got)+s.RxMissed == total {
-			break
+		var got int
+		batch := make([]wire.Packet, 64)
+		for range 100 {
+			n, err := db.Recv(batch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range batch[:n] {
+				if mark := int(batch[i].Bytes()[14]); mark != got+i {
+					t.Fatalf("frame %d arrives in place of %d", mark, got+i)
+				}
+			}
+			got += n
+			if s := db.Stats(); uint64(got)+s.RxMissed == total {
+				break
+			}
+			time.Sleep(time.Millisecond)
 		}
-		time.Sleep(time.Millisecond)
-	}
-	db.Stats() // reading resets the kernel's counter, not ours
-	if s := db.Stats(); s.RxMissed == 0 || s.RxFrames+s.RxMissed != total {
-		t.Errorf("%d frames sent, Stats() = %+v", total, s)
+		db.Stats() // reading resets the kernel's counter, not ours
+		if s := db.Stats(); got == 0 || s.RxMissed == 0 || s.RxFrames+s.RxMissed != total {
+			t.Errorf("%+v: %d frames sent, %d received, Stats() = %+v", opt, total, got, s)
+		}
+		db.Recv(batch) // a ring's frames are lent until now
+		send(t, da, frame(da, db, 1000, 201))
+		if p := receive(t, db, 1); p[0].Bytes()[14] != 201 {
+			t.Errorf("%+v: another frame arrives after the loss", opt)
+		}
 	}
 }
 
 func TestFrameThatDoesNotFitABufferIsCountedAsTruncated(t *testing.T) {
 	a, b := wired(t)
-	da, db := open(t, a, "v0", Options{}), open(t, b, "v1", Options{})
+	da, db := open(t, a, "v0", Options{}), open(t, b, "v1", Options{Driver: MMsg})
 	for i := range db.rx.iovs {
 		db.rx.iovs[i].SetLen(vnetLen + 500)
 	}
@@ -338,6 +390,37 @@ func TestFrameThatDoesNotFitABufferIsCountedAsTruncated(t *testing.T) {
 	db.Recv(make([]wire.Packet, 4))
 	if s := db.Stats(); s.RxTruncated != 2 || s.RxFrames != 1 {
 		t.Errorf("Stats() = %+v", s)
+	}
+}
+
+// TestSuperFramesBeyondTheRingsBufferAreCountedAsTruncated fills the socket's queue with what is longer than a slot.
+func TestSuperFramesBeyondTheRingsBufferAreCountedAsTruncated(t *testing.T) {
+	a, b := wired(t)
+	da, db := open(t, a, "v0", Options{}), open(t, b, "v1", Options{RecvBuffer: 20 << 10})
+	var fs []*wire.Frame
+	for i := range 20 {
+		s := super(da, db, 20)
+		binary.BigEndian.PutUint32(s.Bytes()[38:], uint32(i))
+		fs = append(fs, s, frame(da, db, 100, byte(i)))
+	}
+	send(t, da, fs...)
+	batch := make([]wire.Packet, 64)
+	n, err := db.Recv(batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := db.Stats()
+	if s.RxTruncated == 0 || s.RxTruncated == 20 || s.RxFrames != uint64(n) || s.RxFrames+s.RxTruncated != 40 {
+		t.Errorf("Recv() = %d, Stats() = %+v", n, s)
+	}
+	small := 0
+	for i, seq := range sequences(batch[:n]) {
+		if seq >= 0 && (seq != small || batch[i].Len != fs[0].Len) {
+			t.Errorf("super-frame %d of %d bytes arrives behind %d small ones", seq, batch[i].Len, small)
+		}
+		if seq < 0 {
+			small++
+		}
 	}
 }
 
@@ -439,38 +522,40 @@ func TestJoinOpensTheFilterOfMacvlan(t *testing.T) {
 }
 
 func TestMembershipsCountAndEndWithTheDevice(t *testing.T) {
-	_, b := wired(t)
-	d := open(t, b, "v1", Options{})
-	group := [6]byte{0x33, 0x33, 0xff, 0x11, 0x22, 0x33}
-	member := func() bool {
-		var list []byte
-		b.Do(t, func() {
-			var err error
-			if list, err = os.ReadFile("/proc/thread-self/net/dev_mcast"); err != nil {
-				t.Fatal(err)
+	drivers(t, func(t *testing.T, driver Driver) {
+		_, b := wired(t)
+		d := open(t, b, "v1", Options{Driver: driver})
+		group := [6]byte{0x33, 0x33, 0xff, 0x11, 0x22, 0x33}
+		member := func() bool {
+			var list []byte
+			b.Do(t, func() {
+				var err error
+				if list, err = os.ReadFile("/proc/thread-self/net/dev_mcast"); err != nil {
+					t.Fatal(err)
+				}
+			})
+			return strings.Contains(string(list), "3333ff112233")
+		}
+		for _, step := range []struct {
+			name string
+			f    func() error
+			want bool
+		}{
+			{"Join", func() error { return d.Join(group) }, true},
+			{"Join again", func() error { return d.Join(group) }, true},
+			{"Leave", func() error { return d.Leave(group) }, true},
+			{"Leave again", func() error { return d.Leave(group) }, false},
+			{"Join", func() error { return d.Join(group) }, true},
+			{"Close", d.Close, false},
+		} {
+			if err := step.f(); err != nil {
+				t.Errorf("%s: %v", step.name, err)
 			}
-		})
-		return strings.Contains(string(list), "3333ff112233")
-	}
-	for _, step := range []struct {
-		name string
-		f    func() error
-		want bool
-	}{
-		{"Join", func() error { return d.Join(group) }, true},
-		{"Join again", func() error { return d.Join(group) }, true},
-		{"Leave", func() error { return d.Leave(group) }, true},
-		{"Leave again", func() error { return d.Leave(group) }, false},
-		{"Join", func() error { return d.Join(group) }, true},
-		{"Close", d.Close, false},
-	} {
-		if err := step.f(); err != nil {
-			t.Errorf("%s: %v", step.name, err)
+			if got := member(); got != step.want {
+				t.Errorf("after %s the interface is in the group: %v, want %v", step.name, got, step.want)
+			}
 		}
-		if got := member(); got != step.want {
-			t.Errorf("after %s the interface is in the group: %v, want %v", step.name, got, step.want)
-		}
-	}
+	})
 }
 
 func TestRefreshSeesNewMTUAndName(t *testing.T) {

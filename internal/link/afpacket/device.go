@@ -15,17 +15,35 @@ import (
 // Defaults of Options: our own choices.
 const (
 	DefaultBatch      = 64      // frames a system call
+	DefaultSlots      = 2048    // frames of the interface's MTU in a ring
 	DefaultRecvBuffer = 8 << 20 // bytes; the kernel doubles it for its own needs: some 100 super-frames
 	DefaultSendBuffer = 4 << 20 // bytes
 )
 
+// A Driver is a way to receive. Frames are sent by sendmmsg with all of them.
+type Driver uint8
+
+// The drivers.
+const (
+	Ring Driver = iota // frames are read from memory that the kernel writes to (PACKET_RX_RING)
+	MMsg               // frames are asked for in batches (recvmmsg)
+)
+
 // Options of Open. The zero value is a good one.
 type Options struct {
-	// Batch is how many frames move in one system call, at most DefaultBatch, which 0 means too. Each costs 66 KB.
+	Driver Driver
+
+	// Slots is how many frames may wait in a Ring, at least; 0 is DefaultSlots. Each costs 2.3 KB at an MTU of 1500.
+	// Beyond it the kernel drops (Stats.RxMissed).
+	Slots int
+
+	// Batch is how many frames move in one system call, at most DefaultBatch, which 0 means too. With MMsg each costs
+	// 66 KB.
 	Batch int
 
-	// RecvBuffer is how many bytes may wait to be received; 0 is DefaultRecvBuffer. Beyond it the kernel drops
-	// (Stats.RxMissed). Without CAP_NET_ADMIN net.core.rmem_max is the limit.
+	// RecvBuffer is how many bytes may wait to be received, with a Ring of frames longer than the MTU; 0 is
+	// DefaultRecvBuffer. Beyond it the kernel drops (Stats.RxMissed, with a Ring Stats.RxTruncated). Without
+	// CAP_NET_ADMIN net.core.rmem_max is the limit.
 	RecvBuffer int
 
 	// SendBuffer is how many bytes may wait in the queueing discipline and the driver; 0 is DefaultSendBuffer.
@@ -43,6 +61,7 @@ type Device struct {
 	index int
 
 	rx   *receiver
+	ring *ring // nil with MMsg
 	tx   *sender
 	nl   *netlink.Handle
 	feat atomic.Pointer[features]
@@ -65,6 +84,9 @@ func Open(name string, opt Options) (*Device, error) {
 	if opt.Batch <= 0 || opt.Batch > DefaultBatch {
 		opt.Batch = DefaultBatch
 	}
+	if opt.Slots <= 0 {
+		opt.Slots = DefaultSlots
+	}
 	if opt.RecvBuffer <= 0 {
 		opt.RecvBuffer = DefaultRecvBuffer
 	}
@@ -84,13 +106,17 @@ func Open(name string, opt Options) (*Device, error) {
 		driver.close()
 		return nil, err
 	}
-	rx, err := listenRx(ifi, &opt)
+	rx, ring, err := listenRx(ifi, &opt)
 	if err != nil {
 		driver.close()
 		qdisc.close()
 		return nil, err
 	}
-	d := &Device{name: name, index: ifi.Index, rx: newReceiver(rx, opt.Batch)}
+	buffers := opt.Batch
+	if ring != nil {
+		buffers = ringLarge
+	}
+	d := &Device{name: name, index: ifi.Index, rx: newReceiver(rx, buffers), ring: ring}
 	d.tx = newSender(driver, qdisc, opt.Batch)
 	d.feat.Store(&features{})
 	d.info.Store(&link.Info{Name: name, Index: ifi.Index, MAC: [6]byte(ifi.HardwareAddr), MTU: ifi.MTU})
@@ -201,6 +227,9 @@ func (d *Device) Close() error {
 	d.addMissed()
 	if d.nl != nil {
 		d.nl.Close()
+	}
+	if d.ring != nil {
+		d.ring.close()
 	}
 	var first error
 	for _, s := range []*sock{d.rx.sock, d.tx.socks[viaDriver], d.tx.socks[viaQdisc]} {

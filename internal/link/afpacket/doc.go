@@ -3,8 +3,9 @@
 // Contract: it is a tap before the kernel's own stack and before nftables ingress (ETH_P_ALL), it does not see what
 // this host sends (PACKET_IGNORE_OUTGOING), and it never turns promiscuous mode on. The virtio header of every frame
 // (PACKET_VNET_HDR: unfinished checksums and super-frames) is carried in wire.Offload both ways, a VLAN tag that the
-// kernel took out of the bytes in Frame.TPID and TCI. Frames move in batches by recvmmsg and sendmmsg; nothing is
-// allocated per frame. Send writes nothing into the caller's buffers.
+// kernel took out of the bytes in Frame.TPID and TCI. Frames are received from a ring that the
+// kernel writes to, or by recvmmsg, and sent in batches by sendmmsg straight from the buffer they are in; nothing is
+// allocated per frame.
 //
 // A frame is sent around the queueing discipline (PACKET_QDISC_BYPASS) unless it is a super-frame that the interface
 // cannot cut itself; that one takes the way through the queueing discipline, where the kernel cuts it. Frames stay in

@@ -69,8 +69,8 @@ func listen(ifi *net.Interface, setup func(fd int) error) (*sock, error) {
 
 // listenRx opens the receiving socket. The order is the point: the options first, then bind, then the fanout group
 // (which only a bound socket may join), and the filter is lifted last.
-func listenRx(ifi *net.Interface, opt *Options) (*sock, error) {
-	return listen(ifi, func(fd int) error {
+func listenRx(ifi *net.Interface, opt *Options) (s *sock, r *ring, err error) {
+	s, err = listen(ifi, func(fd int) (err error) {
 		if err := checkEthernet(fd); err != nil {
 			return err
 		}
@@ -84,6 +84,11 @@ func listenRx(ifi *net.Interface, opt *Options) (*sock, error) {
 			}
 		}
 		setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, opt.RecvBuffer)
+		if opt.Driver == Ring {
+			if r, err = newRing(fd, opt.Slots, ifi.MTU); err != nil {
+				return err
+			}
+		}
 		// Not ETH_P_IP: such a socket comes after nftables ingress and would see nothing behind the fence.
 		sa := unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: ifi.Index}
 		if err := unix.Bind(fd, &sa); err != nil {
@@ -99,6 +104,10 @@ func listenRx(ifi *net.Interface, opt *Options) (*sock, error) {
 		}
 		return nil
 	})
+	if err != nil && r != nil {
+		r.close()
+	}
+	return s, r, err
 }
 
 // listenTx opens a sending socket. It stays bound with protocol 0 and receives nothing.

@@ -64,6 +64,9 @@ func (d *Device) Recv(batch []wire.Packet) (int, error) {
 	if len(batch) == 0 {
 		return 0, nil
 	}
+	if d.ring != nil {
+		return d.recvRing(batch)
+	}
 	msgs := d.rx.msgs[:min(len(batch), len(d.rx.msgs))]
 	for refused := 0; refused < maxRefused; {
 		for i := range msgs {
@@ -142,7 +145,7 @@ func (d *Device) hand(batch []wire.Packet, got int) int {
 		}
 		f := &batch[n].Frame
 		n++
-		f.Buf = d.rx.slots[i*slotLen : (i+1)*slotLen : (i+1)*slotLen]
+		f.Buf = d.rx.slot(i)
 		f.Off, f.Len = wire.Headroom, int(m.Len)-vnetLen
 		f.Offload = getVnet(f.Buf[wire.Headroom-vnetLen:])
 		f.TPID, f.TCI = d.rx.tag(i)
@@ -156,6 +159,9 @@ func (d *Device) hand(batch []wire.Packet, got int) int {
 	return n
 }
 
+// slot returns the i-th buffer; the frame begins at wire.Headroom.
+func (r *receiver) slot(i int) []byte { return r.slots[i*slotLen : (i+1)*slotLen : (i+1)*slotLen] }
+
 // tag returns the VLAN tag that the kernel took out of the i-th frame, or zeros.
 func (r *receiver) tag(i int) (tpid, tci uint16) {
 	h := (*unix.Cmsghdr)(unsafe.Pointer(&r.ctrls[i][0]))
@@ -163,11 +169,16 @@ func (r *receiver) tag(i int) (tpid, tci uint16) {
 		return 0, 0
 	}
 	aux := (*unix.TpacketAuxdata)(unsafe.Add(unsafe.Pointer(h), unix.SizeofCmsghdr))
+	return vlanTag(aux.Status, aux.Vlan_tpid, aux.Vlan_tci)
+}
+
+// vlanTag returns the tag that a status word of the kernel says there is, or zeros.
+func vlanTag(status uint32, tpid, tci uint16) (uint16, uint16) {
 	switch {
-	case aux.Status&unix.TP_STATUS_VLAN_VALID == 0:
+	case status&unix.TP_STATUS_VLAN_VALID == 0:
 		return 0, 0
-	case aux.Status&unix.TP_STATUS_VLAN_TPID_VALID == 0:
-		return wire.TypeVLAN, aux.Vlan_tci
+	case status&unix.TP_STATUS_VLAN_TPID_VALID == 0:
+		return wire.TypeVLAN, tci
 	}
-	return aux.Vlan_tpid, aux.Vlan_tci
+	return tpid, tci
 }

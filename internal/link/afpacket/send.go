@@ -31,8 +31,9 @@ const (
 type sender struct {
 	socks [2]*sock // by txPath
 
-	// One message a frame, of two pieces: ours (head) and the caller's bytes. Nothing of the caller's is written to
-	// or moved, so frames may share memory.
+	// One message a frame. Where the caller's buffer has room before the frame the virtio header is written there, and
+	// the message is of one piece, which is cheaper; otherwise, and with a tag, it is ours (head) and the caller's.
+	// The frame itself is neither written to nor moved.
 	msgs   []unix.Mmsghdr
 	iovs   [][2]unix.Iovec
 	heads  [][headLen]byte
@@ -54,9 +55,7 @@ func newSender(driver, qdisc *sock, batch int) *sender {
 		frames: make([]*wire.Frame, batch),
 	}
 	for i := range t.msgs {
-		t.iovs[i][0].Base = &t.heads[i][0]
 		t.msgs[i].Hdr.Iov = &t.iovs[i][0]
-		t.msgs[i].Hdr.SetIovlen(2)
 	}
 	t.outq = func(fd int) (err error) {
 		t.left, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ)
@@ -118,10 +117,18 @@ func (t *sender) fill(frames []*wire.Frame, feat *features) (taken, n int, path 
 func (t *sender) message(i int, f *wire.Frame) {
 	head, b := t.heads[i][:], f.Bytes()
 	t.frames[i] = f
-	if f.TPID == 0 {
+	switch {
+	case f.TPID == 0 && f.Off >= vnetLen:
+		whole := f.Buf[f.Off-vnetLen : f.Off+f.Len]
+		putVnet(whole, &f.Offload, 0)
+		t.iovs[i][0].Base = &whole[0]
+		t.iovs[i][0].SetLen(len(whole))
+		t.msgs[i].Hdr.SetIovlen(1)
+		return
+	case f.TPID == 0:
 		putVnet(head, &f.Offload, 0)
 		t.iovs[i][0].SetLen(vnetLen)
-	} else {
+	default:
 		putVnet(head, &f.Offload, tagLen)
 		copy(head[vnetLen:], b[:macsLen])
 		head[vnetLen+macsLen], head[vnetLen+macsLen+1] = byte(f.TPID>>8), byte(f.TPID)
@@ -129,8 +136,10 @@ func (t *sender) message(i int, f *wire.Frame) {
 		t.iovs[i][0].SetLen(headLen)
 		b = b[macsLen:]
 	}
+	t.iovs[i][0].Base = &head[0]
 	t.iovs[i][1].Base = &b[0]
 	t.iovs[i][1].SetLen(len(b))
+	t.msgs[i].Hdr.SetIovlen(2)
 }
 
 // flush sends the first n messages. A frame that the kernel refuses is counted and skipped; sendmmsg stops there and

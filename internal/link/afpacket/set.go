@@ -7,17 +7,27 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"naru/internal/link"
 )
 
-// NewSet makes the set of devices that one worker owns. Its Wait sleeps in epoll(7), so it works from any goroutine,
-// bound to a thread or not; timeouts are rounded up to milliseconds. An error is about descriptors (EMFILE); the
-// devices stay open then.
-func NewSet(devs ...*Device) (link.Set, error) {
-	w, err := newWaiter(devs)
+// Waiting says how a set waits. The zero value sleeps at once.
+type Waiting struct {
+	// Spin is how long rings are looked at before Wait sleeps, if frames came since the last time it slept. A sleep and
+	// a wake cost more than some microseconds of looking; but looking takes the processor from others.
+	Spin time.Duration
+
+	// Busy never sleeps: rings are looked at until a frame comes or the time is up.
+	Busy bool
+}
+
+// NewSet makes the set of devices that one worker owns. Its Wait sleeps in ppoll(2), so it works from any goroutine,
+// bound to a thread or not. An error is about descriptors (EMFILE); the devices stay open then.
+func NewSet(how Waiting, devs ...*Device) (link.Set, error) {
+	w, err := newWaiter(how, devs)
 	if err != nil {
 		return link.Set{}, fmt.Errorf("afpacket: set: %w", err)
 	}
@@ -28,109 +38,156 @@ func NewSet(devs ...*Device) (link.Set, error) {
 	return set, nil
 }
 
-// What epoll tells us of an event: only whether it is the eventfd.
-const (
-	tokenDevice int32 = iota
-	tokenWake
-)
-
-// A waiter waits for the receiving sockets of its devices and for an eventfd.
+// A waiter waits for the receiving sockets of its devices and for an eventfd. It polls rather than keep an epoll
+// instance: that would be told of every frame by whoever sends it, also while nobody sleeps.
 type waiter struct {
+	how    Waiting
 	devs   []*Device
-	ep, ev *os.File
-	epRC   syscall.RawConn
+	ev     *os.File
 	evRC   syscall.RawConn
+	woken  atomic.Bool // a wake-up has been written, or is being written, and was not taken back
 	closed atomic.Bool
+	seen   uint64 // frames that had come when it last slept
 
-	// Argument and results of the one wait under way (see sock).
-	events  [8]unix.EpollEvent
-	msec    int
-	n       int
-	err     error
-	sleep   func(fd uintptr)
+	// Argument and results of the one wait under way (see sock): the descriptors, the eventfd's first, each held
+	// while the next ones are taken.
+	fds     []unix.PollFd
+	hold    []func(fd uintptr)
+	timeout *unix.Timespec
+	left    unix.Timespec
+	errno   syscall.Errno
 	drain   func(fd uintptr)
 	counter [8]byte
 }
 
-func newWaiter(devs []*Device) (w *waiter, err error) {
-	w = &waiter{devs: devs}
-	w.sleep = func(fd uintptr) { w.n, w.err = unix.EpollWait(int(fd), w.events[:], w.msec) }
+func newWaiter(how Waiting, devs []*Device) (w *waiter, err error) {
+	w = &waiter{how: how, devs: devs, fds: make([]unix.PollFd, 1+len(devs))}
 	w.drain = func(fd uintptr) { unix.Read(int(fd), w.counter[:]) }
-
-	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
-		return nil, os.NewSyscallError("epoll_create1", err)
-	}
-	w.ep = os.NewFile(uintptr(epfd), "epoll")
-	// A blocking descriptor stays out of the runtime's poller; it is only read when epoll says that it can be.
+	// A blocking descriptor stays out of the runtime's poller; it is only read when poll says that it can be.
 	evfd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 	if err != nil {
-		w.ep.Close()
 		return nil, os.NewSyscallError("eventfd", err)
 	}
 	w.ev = os.NewFile(uintptr(evfd), "eventfd")
-	defer func() {
-		if err != nil {
-			w.ep.Close()
-			w.ev.Close()
-		}
-	}()
-	if w.epRC, err = w.ep.SyscallConn(); err != nil {
-		return nil, err
-	}
 	if w.evRC, err = w.ev.SyscallConn(); err != nil {
+		w.ev.Close()
 		return nil, err
 	}
-	if err := w.add(epfd, evfd, tokenWake); err != nil {
-		return nil, err
-	}
-	for _, d := range devs {
-		if err := d.rx.sock.control(func(fd int) error { return w.add(epfd, fd, tokenDevice) }); err != nil {
-			return nil, fmt.Errorf("%s: %w", d.name, err)
-		}
+	for i := range w.fds {
+		w.fds[i].Events = unix.POLLIN
+		w.hold = append(w.hold, func(fd uintptr) {
+			w.fds[i].Fd = int32(fd)
+			if i == len(w.devs) {
+				w.poll()
+				return
+			}
+			if w.devs[i].rx.sock.rc.Control(w.hold[i+1]) != nil {
+				w.errno = unix.EBADF
+			}
+		})
 	}
 	return w, nil
 }
 
-func (w *waiter) add(epfd, fd int, token int32) error {
-	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: token}
-	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, fd, &ev))
+// poll sleeps until a descriptor has something, at most w.timeout.
+func (w *waiter) poll() {
+	_, _, w.errno = unix.Syscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&w.fds[0])), uintptr(len(w.fds)),
+		uintptr(unsafe.Pointer(w.timeout)), 0, 0, 0)
 }
 
 func (w *waiter) wait(timeout time.Duration) error {
-	var deadline time.Time
+	var start time.Time
 	if timeout > 0 {
-		deadline = time.Now().Add(timeout)
+		start = time.Now()
 	}
-	for left := timeout; ; left = max(0, time.Until(deadline)) {
-		w.msec = -1
+	w.errno = 0
+	for i := range w.fds {
+		w.fds[i].Revents = 0
+	}
+	if w.spin(timeout) {
+		return w.end()
+	}
+	for {
+		w.timeout = nil
 		if timeout >= 0 {
-			w.msec = int(min((left+time.Millisecond-1)/time.Millisecond, 1<<30))
+			left := time.Duration(0)
+			if timeout > 0 {
+				left = max(0, timeout-time.Since(start))
+			}
+			w.left = unix.NsecToTimespec(int64(left))
+			w.timeout = &w.left
 		}
-		if err := w.epRC.Control(w.sleep); err != nil || w.closed.Load() {
+		if w.closed.Load() || w.evRC.Control(w.hold[0]) != nil {
 			return link.ErrClosed
 		}
-		if w.err != unix.EINTR {
-			return w.result()
+		if w.errno != unix.EINTR {
+			return w.end()
 		}
 	}
 }
 
-// result says what a finished epoll_wait means, and takes a wake-up back.
-func (w *waiter) result() error {
-	if w.err != nil {
-		return fmt.Errorf("afpacket: wait: %w", w.err)
-	}
-	for i := range w.events[:w.n] {
-		if w.events[i].Fd == tokenWake {
-			w.evRC.Control(w.drain)
+// spin looks at the rings for a while and reports whether that was enough.
+func (w *waiter) spin(timeout time.Duration) bool {
+	var frames uint64
+	for _, d := range w.devs {
+		if d.ring == nil {
+			return false
 		}
+		frames += d.rxFrames.Load()
+	}
+	span := w.how.Spin
+	if w.how.Busy {
+		span = 1<<63 - 1
+	} else if frames == w.seen {
+		return false
+	}
+	w.seen = frames
+	if timeout >= 0 {
+		span = min(span, timeout)
+	}
+	for start := time.Now(); ; {
+		for _, d := range w.devs {
+			if d.ring.ready() {
+				return true
+			}
+		}
+		if w.woken.Load() {
+			return true
+		}
+		if time.Since(start) >= span {
+			return false
+		}
+	}
+}
+
+// end says what a finished wait means, and takes a wake-up back.
+func (w *waiter) end() error {
+	switch {
+	case w.closed.Load():
+		return link.ErrClosed
+	case w.errno == unix.EBADF: // a device was closed by itself; Recv says so
+		return nil
+	case w.errno != 0:
+		return fmt.Errorf("afpacket: wait: %w", w.errno)
+	}
+	for i, d := range w.devs {
+		if w.fds[1+i].Revents&^unix.POLLIN != 0 && d.ring != nil {
+			d.ring.alarm.Store(true)
+		}
+	}
+	// In this order a wake-up that comes in between is served by the end of this wait.
+	if w.woken.Load() {
+		w.evRC.Control(w.drain)
+		w.woken.Store(false)
 	}
 	return nil
 }
 
-// wake adds to the counter; one that is full is as good as one more.
+// wake writes once until the wake-up is taken back, so that taking it back never waits for long.
 func (w *waiter) wake() {
+	if w.woken.Swap(true) {
+		return
+	}
 	var one [8]byte
 	binary.NativeEndian.PutUint64(one[:], 1)
 	w.evRC.Control(func(fd uintptr) { unix.Write(int(fd), one[:]) })
@@ -147,7 +204,6 @@ func (w *waiter) close() error {
 			first = err
 		}
 	}
-	w.ep.Close()
 	w.ev.Close()
 	return first
 }

@@ -57,7 +57,7 @@ func TestDevice(t *testing.T, d Driver) {
 	} {
 		t.Run(tc.name, func(t *testing.T) { tc.f(t, open(t, d)) })
 	}
-	testSet(t, d)
+	TestSet(t, d)
 }
 
 // pair is what a test works with.

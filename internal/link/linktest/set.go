@@ -8,8 +8,8 @@ import (
 	"naru/internal/wire"
 )
 
-// testSet runs the contract of link.Set.
-func testSet(t *testing.T, d Driver) {
+// TestSet runs the contract of link.Set, which is a part of TestDevice.
+func TestSet(t *testing.T, d Driver) {
 	for _, tc := range []struct {
 		name string
 		f    func(*testing.T, *pair)
