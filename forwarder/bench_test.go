@@ -87,7 +87,8 @@ func (b *bench) run(tb testing.TB) {
 // BenchmarkBaseline copies, parses, hashes and rewrites a packet: what every forwarder of this kind does, without a table.
 func BenchmarkBaseline(b *testing.B) {
 	x := newBench(b, 1000)
-	to := nat.Tuple{Src: wire.AddrFrom(addr(local)), Dst: wire.AddrFrom(addr(server1)), SrcPort: 1024, DstPort: 80}
+	src, dst := wire.AddrFrom(addr(local)), wire.AddrFrom(addr(server1))
+	to := nat.Tuple{Src: &src, Dst: &dst, SrcPort: 1024, DstPort: 80}
 	var sum uint64
 	b.ReportAllocs()
 	b.ResetTimer()

@@ -147,14 +147,14 @@ func (e *Engine) carryError(p *wire.Packet, q *wire.Quote, c *conntrack.Conn, di
 		e.wrap(p, pi, hop, e.mtu(pi, e.snap.legs[e.neigh.Leg(hop)].MTU))
 		return
 	case dir == conntrack.Reply:
-		nat.TranslateError(p, q, path.VIP, c.Client,
-			&nat.Tuple{Src: c.Client, Dst: path.VIP, SrcPort: c.ClientPort, DstPort: c.VIPPort})
+		nat.TranslateError(p, q, &path.VIP, &c.Client,
+			&nat.Tuple{Src: &c.Client, Dst: &path.VIP, SrcPort: c.ClientPort, DstPort: c.VIPPort})
 	case pi.key.mode == NAT:
-		nat.TranslateError(p, q, p.Flow.Src, path.Backend,
-			&nat.Tuple{Src: path.Backend, Dst: c.Client, SrcPort: c.BackendPort, DstPort: c.ClientPort})
+		nat.TranslateError(p, q, &p.Flow.Src, &path.Backend,
+			&nat.Tuple{Src: &path.Backend, Dst: &c.Client, SrcPort: c.BackendPort, DstPort: c.ClientPort})
 	default:
-		nat.TranslateError(p, q, path.Local, path.Backend,
-			&nat.Tuple{Src: path.Backend, Dst: path.Local, SrcPort: c.BackendPort, DstPort: c.LocalPort})
+		nat.TranslateError(p, q, &path.Local, &path.Backend,
+			&nat.Tuple{Src: &path.Backend, Dst: &path.Local, SrcPort: c.BackendPort, DstPort: c.LocalPort})
 	}
 	e.send(p, hop)
 }

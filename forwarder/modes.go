@@ -20,7 +20,9 @@ func (e *Engine) carry(p *wire.Packet, c *conntrack.Conn, dir conntrack.Dir, hop
 	switch pi.key.mode {
 	case FullNAT, NAT:
 		to := translation(e.table.Path(c.Path), c, dir, pi.key.mode)
-		e.clampMSS(p, hop)
+		if p.TCPFlags&wire.SYN != 0 {
+			e.clampMSS(p, hop)
+		}
 		nat.Translate(p, &to)
 		if p.Frag != wire.Whole {
 			e.renumber(p)
@@ -43,11 +45,11 @@ func (e *Engine) carry(p *wire.Packet, c *conntrack.Conn, dir conntrack.Dir, hop
 func translation(path *conntrack.Path, c *conntrack.Conn, dir conntrack.Dir, mode Mode) nat.Tuple {
 	switch {
 	case dir == conntrack.Reply:
-		return nat.Tuple{Src: path.VIP, Dst: c.Client, SrcPort: c.VIPPort, DstPort: c.ClientPort}
+		return nat.Tuple{Src: &path.VIP, Dst: &c.Client, SrcPort: c.VIPPort, DstPort: c.ClientPort}
 	case mode == NAT:
-		return nat.Tuple{Src: c.Client, Dst: path.Backend, SrcPort: c.ClientPort, DstPort: c.BackendPort}
+		return nat.Tuple{Src: &c.Client, Dst: &path.Backend, SrcPort: c.ClientPort, DstPort: c.BackendPort}
 	default:
-		return nat.Tuple{Src: path.Local, Dst: path.Backend, SrcPort: c.LocalPort, DstPort: c.BackendPort}
+		return nat.Tuple{Src: &path.Local, Dst: &path.Backend, SrcPort: c.LocalPort, DstPort: c.BackendPort}
 	}
 }
 
@@ -97,7 +99,7 @@ func (pi *path) tunnelled() bool { return pi.key.mode == L3DSR && pi.key.l3dsr.E
 
 // clampMSS lowers the MSS that a SYN offers to what both legs carry, when their MTUs differ (RFC 9293 3.7.1).
 func (e *Engine) clampMSS(p *wire.Packet, hop neigh.ID) {
-	if p.Proto != wire.ProtoTCP || p.Frag != wire.Whole || p.TCPFlags&wire.SYN == 0 {
+	if p.Frag != wire.Whole {
 		return
 	}
 	in, out := e.snap.legs[p.Leg].MTU, e.snap.legs[e.neigh.Leg(hop)].MTU
@@ -122,7 +124,7 @@ func (e *Engine) sendMarked(p *wire.Packet, hop neigh.ID, mtu int) {
 
 // sendFitting sends a translated packet, in fragments where it does not fit.
 func (e *Engine) sendFitting(p *wire.Packet, hop neigh.ID, mtu int) {
-	if p.SegmentLen() <= mtu || p.Super() {
+	if p.End-p.L3 <= mtu || p.Super() {
 		e.send(p, hop)
 		return
 	}

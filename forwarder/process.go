@@ -1,10 +1,15 @@
 package forwarder
 
 import (
+	"encoding/binary"
+
 	"naru/internal/conntrack"
 	"naru/internal/neigh"
 	"naru/internal/wire"
 )
+
+// groupMAC is the bit of a MAC address in a 48-bit number that says that it is a group's (IEEE 802).
+const groupMAC = 1 << 40
 
 // parse is the first half of the way: it looks at the frame alone. A packet that the table may know has a Hash then.
 func (e *Engine) parse(p *wire.Packet) {
@@ -12,22 +17,22 @@ func (e *Engine) parse(p *wire.Packet) {
 	if p.Reason = p.ParseLink(); p.Reason != wire.ReasonNone {
 		return
 	}
-	leg := &e.snap.legs[p.Leg]
-	d := p.Bytes()
-	if wire.MAC(d[6:12]) == leg.MAC {
+	own, d := e.snap.macs[p.Leg], p.Bytes()
+	dst, src := binary.BigEndian.Uint64(d)>>16, binary.BigEndian.Uint64(d[4:])&(1<<48-1)
+	switch {
+	case src == own:
 		p.Reason = wire.Loop
 		return
-	}
-	if d[6]&1 != 0 { // answers go to the source
+	case src&groupMAC != 0: // answers go to the source
 		p.Reason = wire.MartianSource
 		return
-	}
-	if d[0]&1 == 0 && wire.MAC(d[:6]) != leg.MAC {
+	case dst != own && dst&groupMAC == 0:
 		p.Reason = wire.NotOurMAC
 		return
 	}
-	if p.Reason = p.ParseNetwork(); p.Reason == wire.ReasonNone && p.Frag == wire.Whole && d[0]&1 == 0 &&
-		(p.Proto == wire.ProtoTCP || p.Proto == wire.ProtoUDP) && p.Version != 0 {
+	p.Reason = p.ParseNetwork()
+	if p.Reason == wire.ReasonNone && dst == own && p.Frag == wire.Whole && p.Version != 0 &&
+		(p.Proto == wire.ProtoTCP || p.Proto == wire.ProtoUDP) {
 		p.Hash = e.table.Hash(&p.Flow) | 1
 	}
 }

@@ -51,6 +51,7 @@ func mix64(x uint64) uint64 {
 // from one snapshot to the next by the names and addresses that it belongs to.
 type Snapshot struct {
 	legs      []Leg
+	macs      []uint64 // of the legs, as 48-bit numbers
 	owned     map[wire.Addr]*owned
 	order     []*owned // of the addresses, for announcements
 	services  []*service
@@ -166,6 +167,10 @@ func Compile(cfg Config, workers int, seed Seed, prev *Snapshot) (*Snapshot, err
 		neighbors: slices.Clone(cfg.Neighbors), hosts: map[wire.Addr]bool{}, plain: map[endpoint]bool{},
 		backends: map[wire.Addr]bool{}, fenced: map[wire.Addr]bool{},
 		shared: map[string]*shared{}, pools: map[poolKey][]*nat.Pool{},
+	}
+	for i := range cfg.Legs {
+		m := &cfg.Legs[i].MAC
+		s.macs = append(s.macs, uint64(binary.BigEndian.Uint16(m[:]))<<32|uint64(binary.BigEndian.Uint32(m[2:])))
 	}
 	for _, a := range cfg.HostAddrs {
 		s.hosts[wire.AddrFrom(a)] = true

@@ -10,9 +10,9 @@ import (
 // the quoted flow to quoted. The quoted checksums change by what changed where they are in the quote; the outer ones are
 // made anew, so the caller has checked before that the ICMP checksum was right. The outer TTL or hop limit is lowered, the
 // quoted one is left as it was.
-func TranslateError(p *wire.Packet, q *wire.Quote, src, dst wire.Addr, quoted *Tuple) {
+func TranslateError(p *wire.Packet, q *wire.Quote, src, dst *wire.Addr, quoted *Tuple) {
 	d := p.Bytes()
-	delta := wire.Delta(0).AddAddr(&q.Flow.Src, &quoted.Src, q.Version).AddAddr(&q.Flow.Dst, &quoted.Dst, q.Version)
+	delta := wire.Delta(0).AddAddr(&q.Flow.Src, quoted.Src, q.Version).AddAddr(&q.Flow.Dst, quoted.Dst, q.Version)
 	be := binary.BigEndian
 	ip, t := d[q.L3:], d[q.L4:q.End]
 	if q.Version == 4 {

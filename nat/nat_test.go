@@ -34,13 +34,13 @@ func FuzzTranslateThereAndBack(f *testing.F) {
 			wiretest.Unfinish(&p)
 		}
 		before := bytes.Clone(p.Bytes())
-		there := nat.Tuple{Src: address(a, p.Version), Dst: address(b, p.Version), SrcPort: sport, DstPort: dport}
+		there := nat.Tuple{Src: new(address(a, p.Version)), Dst: new(address(b, p.Version)), SrcPort: sport, DstPort: dport}
 		nat.Translate(&p, &there)
-		back := nat.Tuple{Src: p.Flow.Src, Dst: p.Flow.Dst, SrcPort: p.Flow.SrcPort, DstPort: p.Flow.DstPort}
+		back := nat.Tuple{Src: new(p.Flow.Src), Dst: new(p.Flow.Dst), SrcPort: p.Flow.SrcPort, DstPort: p.Flow.DstPort}
 		if why := p.ParseNetwork(); why != wire.ReasonNone {
 			t.Fatalf("translated packet: %v", why)
 		}
-		if want := (wire.Flow{Src: there.Src, Dst: there.Dst, SrcPort: sport, DstPort: dport, Proto: p.Proto}); p.Flow != want {
+		if want := (wire.Flow{Src: *there.Src, Dst: *there.Dst, SrcPort: sport, DstPort: dport, Proto: p.Proto}); p.Flow != want {
 			t.Fatalf("flow %v, want %v", p.Flow, want)
 		}
 		nat.Translate(&p, &back)
@@ -80,7 +80,7 @@ func normalize(d []byte, p *wire.Packet) {
 }
 
 func TestComputedZeroOfUDPIsSentAsOnes(t *testing.T) {
-	to := nat.Tuple{Src: address(0x0a000001, 4), Dst: address(0x0a000002, 4), SrcPort: 1024, DstPort: 53}
+	to := nat.Tuple{Src: new(address(0x0a000001, 4)), Dst: new(address(0x0a000002, 4)), SrcPort: 1024, DstPort: 53}
 	p := wiretest.Frame{Src: "192.0.2.1:1000", Dst: "198.51.100.1:53", UDP: true,
 		Payload: binary.BigEndian.AppendUint16(nil, hit(t, &to))}.Packet(t)
 	p.ParseLink()

@@ -6,9 +6,9 @@ import (
 	"naru/internal/wire"
 )
 
-// Tuple is what a translation writes: both ends of a flow.
+// Tuple is what a translation writes: both ends of a flow. The addresses are only read.
 type Tuple struct {
-	Src, Dst         wire.Addr
+	Src, Dst         *wire.Addr
 	SrcPort, DstPort uint16
 }
 
@@ -21,7 +21,7 @@ func Translate(p *wire.Packet, to *Tuple) {
 	if p.Version == 4 {
 		delta = rewriteIPv4(ip, to)
 	} else {
-		delta = wire.Delta(0).AddAddr(&p.Flow.Src, &to.Src, 6).AddAddr(&p.Flow.Dst, &to.Dst, 6)
+		delta = wire.Delta(0).AddAddr(&p.Flow.Src, to.Src, 6).AddAddr(&p.Flow.Dst, to.Dst, 6)
 		copy(ip[8:24], to.Src[:])
 		copy(ip[24:40], to.Dst[:])
 		ip[7]--
