@@ -66,10 +66,8 @@ func prepare(spec Spec) (*Lab, error) {
 		return nil, fmt.Errorf("lab: name %q: use up to %d of a-z, 0-9 and inner hyphens", spec.Name, maxName)
 	}
 	l := &Lab{scenario: sc, topology: sc.Topology(spec.Options), exe: spec.Exe}
-	if l.exe == "" {
-		if l.exe, err = os.Executable(); err != nil {
-			return nil, fmt.Errorf("lab: %w", err)
-		}
+	if err := l.findExe(); err != nil {
+		return nil, err
 	}
 	if err := l.topology.Validate(); err != nil {
 		return nil, err

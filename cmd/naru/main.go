@@ -31,6 +31,7 @@ func commands() []*cli.Command {
 		backendCommand(),
 		fenceCommand(),
 		labCommand(),
+		benchCommand(),
 		versionCommand(),
 	}
 }

@@ -38,8 +38,9 @@ var may = map[string]string{
 
 	"lab/server": "",
 	"lab":        "lab/server internal/record internal/backend sched",
+	"lab/bench":  "lab",
 	"cmd/naru": "internal/wire forwarder internal/link internal/link/afpacket internal/config internal/kernel " +
-		"internal/record internal/director internal/backend lab lab/server",
+		"internal/record internal/director internal/backend lab lab/server lab/bench",
 
 	"internal/wiretest": "internal/wire",
 	"internal/layering": "",

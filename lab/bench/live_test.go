@@ -1,0 +1,71 @@
+package bench
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"naru/internal/wiretest"
+	"naru/lab"
+)
+
+// program builds naru.
+func program(t *testing.T) string {
+	t.Helper()
+	wiretest.Root(t)
+	exe := filepath.Join(t.TempDir(), "naru")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", exe, "naru/cmd/naru")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return exe
+}
+
+// choose returns the systems of the names.
+func choose(names ...string) (chosen []System) {
+	for _, s := range Systems() {
+		if slices.Contains(names, s.Name) {
+			chosen = append(chosen, s)
+		}
+	}
+	return chosen
+}
+
+// TestEveryMetricArrives is about plausibility only: that traffic of every kind comes through naru and a peer whole.
+// How fast is another matter.
+func TestEveryMetricArrives(t *testing.T) {
+	o := Options{Systems: choose("nft", "fullnat"), Metrics: Metrics(), Rounds: 1, Time: 300 * time.Millisecond,
+		Flows: 64, Exe: program(t)}
+	r, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range r.Failures {
+		t.Error(f)
+	}
+	for _, m := range o.Metrics {
+		for _, s := range o.Systems {
+			for _, f := range m.figures {
+				x := r.result(m.Name, f.name, s.Name)
+				if x == nil || x.Median <= 0 || len(x.Runs) != 1 {
+					t.Errorf("%s %s through %s: %+v", m.Name, f.name, s.Name, x)
+				}
+			}
+		}
+	}
+	states, err := lab.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range states {
+		if strings.HasPrefix(s.Name, fmt.Sprintf("bench%d", os.Getpid())) {
+			t.Errorf("left behind: lab %s", s.Name)
+		}
+	}
+}

@@ -1,0 +1,124 @@
+package bench
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+	"strings"
+	"testing"
+
+	"naru/lab"
+)
+
+func TestMedianIsTheMiddle(t *testing.T) {
+	for _, tt := range []struct {
+		values []float64
+		want   float64
+	}{{nil, 0}, {[]float64{4}, 4}, {[]float64{9, 1, 5}, 5}, {[]float64{1, 2, 4, 100}, 3}} {
+		if got := median(tt.values); got != tt.want {
+			t.Errorf("%v: %v, want %v", tt.values, got, tt.want)
+		}
+	}
+}
+
+func TestRoundsThatDifferAreDoubtful(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		ratios []float64
+		want   bool
+	}{
+		{"two rounds tell nothing", []float64{1, 1}, true},
+		{"close to each other", []float64{1.3, 1.35, 1.4}, false},
+		{"far from each other", []float64{1, 1.3, 1.6}, true},
+		{"one of five is an accident", []float64{1.3, 1.32, 1.35, 1.31, 9}, false},
+		{"two of five are not", []float64{1.3, 1.32, 1.35, 8, 9}, true},
+	} {
+		if got := doubtful(tt.ratios); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+	}
+}
+
+func TestSteeringLeavesTheFirstCPU(t *testing.T) {
+	for n, want := range map[int]string{1: "00000001", 2: "00000002", 32: "fffffffe", 34: "00000003,fffffffe"} {
+		if got := otherCPUs(n); got != want {
+			t.Errorf("%d CPUs: %s, want %s", n, got, want)
+		}
+	}
+}
+
+func TestAmounts(t *testing.T) {
+	for v, want := range map[float64]string{0: "0.00", 7.126: "7.13", 9.999: "10.0", 999.4: "999", 999.7: "1.00k",
+		14250: "14.2k", 187_400: "187k", 11.64e9: "11.6G", 3e12: "3000G"} {
+		if got := amount(v); got != want {
+			t.Errorf("%g: %s, want %s", v, got, want)
+		}
+	}
+}
+
+func TestAFloodIsOfDifferentFlows(t *testing.T) {
+	seen := map[string]bool{}
+	for i := range 3 * portsOfOne {
+		a, p := flowSource(TwoLegs, i)
+		if key := a.String() + string(binary.BigEndian.AppendUint16(nil, p)); seen[key] {
+			t.Fatalf("flow %d is there twice", i)
+		} else {
+			seen[key] = true
+		}
+		if !clientNet.Contains(a) {
+			t.Fatalf("flow %d comes from %s", i, a)
+		}
+	}
+	last, _ := flowSource(OneArm, 999_999)
+	if !backendNet.Contains(last) || last.Compare(poolAddr(0)) >= 0 {
+		t.Errorf("the last flow comes from %s", last)
+	}
+}
+
+func TestFramesAreWhole(t *testing.T) {
+	for _, size := range []int{smallFrame, largeFrame} {
+		b := make([]byte, size)
+		fillFrame(b, TwoLegs, vip, 70_000)
+		mac := lab.MAC(balancerIn)
+		if !bytes.Equal(b[:6], mac[:]) || checksum(b[14:34], 0) != 0 {
+			t.Errorf("%d: %x", size, b[:34])
+		}
+		pseudo := append(slices.Clone(b[26:34]), 0, 17, b[38], b[39])
+		if sum := checksum(append(pseudo, b[34:]...), 0); sum != 0 {
+			t.Errorf("%d: the checksum is off by %#x", size, sum)
+		}
+	}
+}
+
+func TestTheReportComparesRoundsWithRounds(t *testing.T) {
+	o := Options{Systems: choose("nft", "fullnat"), Rounds: 3}
+	r := newReport(&o)
+	metric := &Metrics()[0]
+	// The machine is twice as fast in the second round, and fullnat fails in the third.
+	for round, v := range []float64{100, 200, 100} {
+		for i, factor := range []float64{1, 1.5} {
+			if round == 2 && i == 1 {
+				r.add(metric, &o.Systems[i], &measurement{round: round}, errNoEcho)
+				continue
+			}
+			r.add(metric, &o.Systems[i], &measurement{round: round, values: map[string]float64{"rate": v * factor}}, nil)
+		}
+	}
+	r.finish()
+	x := r.result("udp60", "rate", "fullnat")
+	if x == nil || len(x.Ratios) != 1 || x.Ratios[0].To != "nft" || x.Ratios[0].Low != 1.5 || x.Ratios[0].High != 1.5 {
+		t.Fatalf("%+v", x)
+	}
+	if x.Median != 225 || x.Ratios[0].Ratio != 2.25 || !x.Ratios[0].Doubtful {
+		t.Errorf("%+v", x)
+	}
+	var out strings.Builder
+	if err := r.WriteTable(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"2.25~", "too much to tell", "failed: no echo", "100-200"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the table does not say %q:\n%s", want, out.String())
+		}
+	}
+}
