@@ -1,7 +1,6 @@
 package forwarder
 
 import (
-	"encoding/binary"
 	"slices"
 
 	"naru/internal/conntrack"
@@ -35,7 +34,7 @@ func (e *Engine) connect(p *wire.Packet, svc *service) {
 		e.done(p, wire.Hairpin)
 		return
 	}
-	b := svc.scheduler.Pick(e.sourceHash(&p.Flow.Src), svc.backends)
+	b := e.choose(p, svc)
 	if e.trace != nil {
 		e.rec.pick(svc, b)
 	}
@@ -45,6 +44,7 @@ func (e *Engine) connect(p *wire.Packet, svc *service) {
 	}
 	id, reason := e.insert(p, svc, b)
 	if reason != wire.ReasonNone {
+		e.unchoose(svc, b)
 		if reason == wire.PortsExhausted || reason == wire.TupleClash {
 			e.reject(p, svc.Reject, reason)
 		} else {
@@ -53,12 +53,6 @@ func (e *Engine) connect(p *wire.Packet, svc *service) {
 		return
 	}
 	e.forward(p, id, conntrack.Original)
-}
-
-// sourceHash is the keyed hash of a client's address.
-func (e *Engine) sourceHash(a *wire.Addr) uint64 {
-	le := binary.LittleEndian
-	return mix64(mix64(le.Uint64(a[:])^e.source[0]) ^ le.Uint64(a[8:]) ^ e.source[1])
 }
 
 // insert puts a connection into the table. In full NAT it gets a local address and port first: a client keeps one local
@@ -105,17 +99,16 @@ func (e *Engine) insertKept(p *wire.Packet, svc *service, c *conntrack.Conn) (co
 			return conntrack.None, wire.TupleClash
 		}
 	}
-	return e.admit(p, svc, c, hash)
+	return e.admit(p, c, hash)
 }
 
-// admit inserts a connection and counts it.
-func (e *Engine) admit(p *wire.Packet, svc *service, c *conntrack.Conn, reply uint64) (conntrack.ID, wire.Reason) {
+// admit inserts a connection. Its backend counts it since it was chosen.
+func (e *Engine) admit(p *wire.Packet, c *conntrack.Conn, reply uint64) (conntrack.ID, wire.Reason) {
 	id := e.table.Insert(e.now, c, p.Hash, reply)
 	if id == conntrack.None {
 		return id, wire.TableFull
 	}
 	e.table.Conn(id).Flags |= conntrack.Counted
-	svc.backends[e.paths[c.Path].backend].Active.Add(1)
 	e.counters.Connections++
 	return id, wire.ReasonNone
 }
@@ -143,7 +136,7 @@ func (e *Engine) insertAt(p *wire.Packet, svc *service, c *conntrack.Conn) (conn
 		if early {
 			e.counters.PortReusedEarly++
 		}
-		id, reason := e.admit(p, svc, c, hash)
+		id, reason := e.admit(p, c, hash)
 		if reason != wire.ReasonNone {
 			pi.pool.Put(c.LocalPort, e.now)
 		}

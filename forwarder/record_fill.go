@@ -75,8 +75,12 @@ func (r *Record) pick(svc *service, chosen int) {
 	r.reach(StageSchedule)
 	r.Scheduler = svc.Scheduler.String()
 	for i, b := range svc.Backends {
+		active := svc.backends[i].Active.Load()
+		if i == chosen {
+			active-- // this connection is counted already
+		}
 		r.Candidates = append(r.Candidates, Candidate{Name: b.Name, Addr: svc.addrs[i], Port: b.Port, Weight: b.Weight,
-			Active: svc.backends[i].Active.Load(), Chosen: i == chosen})
+			Active: active, Chosen: i == chosen})
 	}
 }
 

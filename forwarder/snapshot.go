@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"naru/internal/conntrack"
@@ -148,14 +147,6 @@ type poolKey struct {
 	proto          uint8
 }
 
-// shared is the state of a service that all workers share.
-type shared struct {
-	kind      sched.Kind
-	scheduler sched.Scheduler
-	active    map[string]*atomic.Int64 // by backend name
-	gone      map[string]bool          // of active: those that no configuration names any more
-}
-
 // Compile makes a snapshot for so many workers. State of services, backends and pools that are still there is taken over
 // from prev, which may be nil. The error names the object that is wrong; a validated configuration gives none.
 func Compile(cfg Config, workers int, seed Seed, prev *Snapshot) (*Snapshot, error) {
@@ -233,15 +224,8 @@ func (c *compiler) service(cfg *Service) error {
 	for _, p := range []netip.Prefix{cfg.L3DSR.Source4, cfg.L3DSR.Source6} {
 		c.outer(p)
 	}
-	state := c.share(cfg)
-	svc.scheduler = state.scheduler
+	c.share(svc)
 	for _, b := range cfg.Backends {
-		active := state.active[b.Name]
-		weight := b.Weight
-		if b.State != Up {
-			weight = 0
-		}
-		svc.backends = append(svc.backends, sched.Backend{Weight: weight, Active: active})
 		svc.addrs = append(svc.addrs, wire.AddrFrom(b.Addr))
 		c.s.backends[wire.AddrFrom(b.Addr)] = true
 		c.paths(svc, &b)
@@ -254,47 +238,6 @@ func (c *compiler) service(cfg *Service) error {
 	}
 	c.s.services = append(c.s.services, svc)
 	return nil
-}
-
-// share takes over what workers share of a service, or makes it.
-func (c *compiler) share(cfg *Service) *shared {
-	state := &shared{kind: cfg.Scheduler, active: map[string]*atomic.Int64{}}
-	old := c.prev.shared[cfg.Name]
-	if old != nil && old.kind == cfg.Scheduler {
-		state.scheduler = old.scheduler
-	} else {
-		state.scheduler = sched.New(cfg.Scheduler)
-	}
-	for _, b := range cfg.Backends {
-		if old != nil && old.active[b.Name] != nil {
-			state.active[b.Name] = old.active[b.Name]
-		} else {
-			state.active[b.Name] = new(atomic.Int64)
-		}
-	}
-	c.s.shared[cfg.Name] = state
-	return state
-}
-
-// keepCounts takes over the counts of backends that are gone while they may have connections: one that comes back must
-// not fall below zero when those end. A count of zero is kept once, since workers still have the old snapshot.
-func (c *compiler) keepCounts() {
-	for name, old := range c.prev.shared { // no order shows
-		state := c.s.shared[name]
-		for backend, n := range old.active {
-			if state != nil && state.active[backend] != nil || old.gone[backend] && n.Load() == 0 {
-				continue
-			}
-			if state == nil {
-				state = &shared{kind: old.kind, scheduler: old.scheduler, active: map[string]*atomic.Int64{}}
-				c.s.shared[name] = state
-			}
-			if state.gone == nil {
-				state.gone = map[string]bool{}
-			}
-			state.active[backend], state.gone[backend] = n, true
-		}
-	}
 }
 
 // paths adds the paths to a backend: in full NAT one a local address, with its pool of ports, else one.

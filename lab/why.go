@@ -66,14 +66,8 @@ func reasons(l *record.Line) [][2]string {
 
 // schedulerWords explains a scheduler's short name.
 func schedulerWords(short string) string {
-	kind, known := sched.Parse(short)
-	switch {
-	case known && kind == sched.RR:
-		return "rr: round robin, one after the other"
-	case known && kind == sched.LC:
-		return "lc: the one with the least connections"
-	case known && kind == sched.SH:
-		return "sh: the hash of the client's address"
+	if kind, known := sched.Parse(short); known {
+		return short + ": " + kind.Words()
 	}
 	return short
 }

@@ -65,8 +65,8 @@ var (
 	echoes     = []string{"answer", "pass", "drop"}
 )
 
-// laterSchedulers are names of ipvsadm(8) and our own that Parse of package sched does not take yet.
-var laterSchedulers = []string{"wrr", "wlc", "mh", "sed", "nq", "twos", "dh", "lblc", "lblcr", "maglev"}
+// laterSchedulers are names of ipvsadm(8) that Parse of package sched does not take yet.
+var laterSchedulers = []string{"dh", "lblc", "lblcr", "fo", "ovf"}
 
 // root reads the whole file.
 func (d *decoder) root(v value) {

@@ -165,15 +165,15 @@ func TestWrongValues(t *testing.T) {
 		{
 			"a scheduler of a later version",
 			"mode: fullnat",
-			"mode: fullnat\n    scheduler: wrr",
+			"mode: fullnat\n    scheduler: dh",
 			`
-11:16: services[0].scheduler: scheduler "wrr" is not available in this version of naru; use one of rr, lc, sh`,
+11:16: services[0].scheduler: scheduler "dh" is not available in this version of naru; use one of rr, wrr, lc, wlc, sh, mh, sed, nq, twos`,
 		},
 		{
 			"an unknown scheduler",
 			"mode: fullnat",
 			"mode: fullnat\n    scheduler: roundrobin",
-			"11:16: services[0].scheduler: \"roundrobin\" is not one of rr, lc, sh",
+			"11:16: services[0].scheduler: \"roundrobin\" is not one of rr, wrr, lc, wlc, sh, mh, sed, nq, twos",
 		},
 		{
 			"an empty value",
