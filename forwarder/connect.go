@@ -65,7 +65,7 @@ func (e *Engine) insert(p *wire.Packet, svc *service, backend int) (conntrack.ID
 	}
 	c.Begin(p)
 	if e.table.Len() == e.table.Cap() {
-		if old := e.table.OldestClosed(); old != conntrack.None {
+		if old := e.table.Oldest(conntrack.Closed, 1, nil); old != conntrack.None {
 			e.endConn(old)
 			e.counters.EvictedClosed++
 		}

@@ -94,7 +94,7 @@ type Engine struct {
 	trace  Trace
 	rec    Record
 	late   Record // of packets that were held
-	end    func(conntrack.ID)
+	end    func(conntrack.ID) bool
 	held   holdTable
 	own    ownTable
 	burst  burst
@@ -163,7 +163,7 @@ func New(opt Options, snap *Snapshot) (*Engine, error) {
 	e.frags = frag.New(opt.Datagrams, heldFragments, opt.Seed.words(forFragments)[0])
 	e.lastID = uint32(opt.Seed.words(forIDs)[0])
 	e.limit.key = opt.Seed.words(forLimit)[0]
-	e.end = e.endConn
+	e.end = e.endIdle
 	e.held.init()
 	e.rec.Candidates = make([]Candidate, 0, 64)
 	e.Swap(snap)
@@ -395,3 +395,6 @@ func (e *Engine) event(ev Event) {
 		e.events = append(e.events, ev)
 	}
 }
+
+// endIdle is endConn for Expire.
+func (e *Engine) endIdle(id conntrack.ID) bool { e.endConn(id); return true }

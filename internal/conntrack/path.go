@@ -26,6 +26,7 @@ type Path struct {
 	Return              Return
 
 	pinned   bool   // a configuration names it
+	doomed   bool   // its connections are to be ended
 	refs     uint32 // connections that hold it
 	timeouts [numTimeouts]uint32
 }

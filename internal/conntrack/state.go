@@ -45,12 +45,16 @@ func (c *Conn) bothFIN() bool { return c.Flags&(finOriginal|finReply) == finOrig
 
 // timeout returns which idle time holds in the connection's state. A half-closed connection may be idle for as long as an
 // established one: the side that is still open decides. Where replies pass us by, nobody knows whether it is: the client's
-// acknowledgements keep the entry.
+// acknowledgements keep the entry. What is not proven has the time of a closing connection, the transitory time of RFC 5382
+// REQ-5.
 func (c *Conn) timeout() int {
 	switch c.State {
 	case TCPSyn:
 		return timeoutTCPSyn
 	case TCPEstablished, TCPClientOnly:
+		if c.Flags&proven == 0 {
+			return timeoutTCPClosing
+		}
 		return timeoutTCPEstablished
 	case TCPClosing:
 		if c.bothFIN() || c.Flags&oneSided != 0 {
@@ -75,8 +79,9 @@ func (c *Conn) Begin(p *wire.Packet) {
 	seq, ack := p.Seq()
 	c.end = [2]uint32{seqEnd(p, seq), ack}
 	c.ack = [2]uint32{ack, seq}
+	c.shift = [2]uint8{maxShift, maxShift}
 	if c.State = TCPEstablished; p.TCPFlags&wire.SYN != 0 {
-		c.State = TCPSyn
+		c.State, c.shift = TCPSyn, [2]uint8{shiftOf(p), 0}
 	}
 }
 
@@ -84,7 +89,7 @@ func (c *Conn) Begin(p *wire.Packet) {
 func (t *Table) Seen(now wire.Time, id ID, d Dir, p *wire.Packet) {
 	c := &t.conns[id]
 	c.count(d, p.End-p.L3)
-	before := c.State
+	state, flags := c.State, c.Flags
 	if p.Proto == wire.ProtoTCP {
 		if p.Frag != wire.LaterFragment {
 			c.seenTCP(d, p)
@@ -92,20 +97,27 @@ func (t *Table) Seen(now wire.Time, id ID, d Dir, p *wire.Packet) {
 	} else if d == Reply {
 		c.State = UDPAssured
 	}
-	if c.State == TCPClosed {
-		if before != TCPClosed {
-			c.deadline = stamp(now) + t.paths.at(c.Path).timeouts[timeoutTCPClosed]
-			t.unlink(uint32(id))
-			t.push(closed, uint32(id))
-		}
+	if flags&proven == 0 && c.State != TCPClosed && p.Frag != wire.LaterFragment && p.TCPFlags&wire.RST == 0 {
+		c.prove(d, state)
+	}
+	if state == TCPClosed {
 		return // late packets do not keep it
 	}
 	deadline := stamp(now) + t.paths.at(c.Path).timeouts[c.timeout()]
 	earlier := int32(deadline-c.deadline) < 0
 	c.deadline = deadline
-	if earlier && c.State != before {
-		t.unlink(uint32(id))
-		t.schedule(id, deadline)
+	if c.State != state || c.Flags != flags {
+		t.changed(id, classOf(state, flags), earlier)
+	}
+}
+
+// changed puts a connection whose state has changed into the list where it belongs now.
+func (t *Table) changed(id ID, before Class, earlier bool) {
+	c := &t.conns[id]
+	class := c.class()
+	if class != before || earlier {
+		t.displace(id, before)
+		t.place(id, class, c.deadline)
 	}
 }
 
@@ -123,7 +135,10 @@ func (c *Conn) seenTCP(d Dir, p *wire.Packet) {
 	}
 	end := seqEnd(p, seq)
 	if flags&wire.SYN != 0 {
-		c.seenSYN(d, flags, seq, ack, end)
+		c.seenSYN(d, p, seq, ack, end)
+		return
+	}
+	if !c.inWindow(d, end) {
 		return
 	}
 	progress := false
@@ -157,19 +172,22 @@ func (c *Conn) seenTCP(d Dir, p *wire.Packet) {
 
 // seenSYN follows the handshake. A SYN on a live connection is the ends' business: the backend answers it with a challenge
 // ACK (RFC 5961 4).
-func (c *Conn) seenSYN(d Dir, flags uint8, seq, ack, end uint32) {
+func (c *Conn) seenSYN(d Dir, p *wire.Packet, seq, ack, end uint32) {
 	if c.State != TCPSyn {
 		return
 	}
 	switch {
 	case d == Original:
 		c.end[Original] = end
-	case flags&wire.ACK == 0: // simultaneous open
+		c.shift[Original] = shiftOf(p)
+	case p.TCPFlags&wire.ACK == 0: // simultaneous open
 		c.end[Reply], c.ack[Original] = end, seq
 		c.Flags |= synAck
+		c.agree(p)
 	case ack == c.end[Original] || int32(c.end[Original]-ack) > 0: // data on a SYN need not be accepted (RFC 7413)
 		c.end[Reply], c.ack[Reply], c.ack[Original] = end, ack, seq
 		c.Flags |= synAck
+		c.agree(p)
 	}
 }
 

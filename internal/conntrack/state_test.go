@@ -131,11 +131,11 @@ func TestClosedConnectionsGoOldestFirst(t *testing.T) {
 	for i, n := range []int{1, 2, 0} {
 		tab.Seen(wire.Time(i)*1e9, ids[n], Reply, segment([]string{"<", "RA", "0", "101", "0"}))
 	}
-	if got := tab.OldestClosed(); got != ids[1] {
+	if got := tab.Oldest(Closed, 1, nil); got != ids[1] {
 		t.Errorf("oldest is %d, want %d", got, ids[1])
 	}
 	var order []ID
-	tab.Expire(wire.Time(ClosedLinger)+10e9, 100, func(id ID) { order = append(order, id); tab.Remove(id) })
+	tab.Expire(wire.Time(ClosedLinger)+10e9, 100, func(id ID) bool { order = append(order, id); tab.Remove(id); return true })
 	if len(order) != 3 || order[0] != ids[1] || order[1] != ids[2] || order[2] != ids[0] {
 		t.Errorf("ended in the order %v", order)
 	}

@@ -46,6 +46,7 @@ const (
 	PortFreed               // the local port went back to its pool; the owner of the pool sets it
 	oneSided                // replies pass us by
 	Counted                 // the connection counts as active at its backend; the owner of the count sets it
+	proven                  // more than one forged packet was needed to bring it where it is
 )
 
 // Conn is one connection.
@@ -60,7 +61,8 @@ type Conn struct {
 	end                    [2]uint32 // TCP: the sequence number behind the last one sent, a direction
 	ack                    [2]uint32 // TCP: the last acknowledgement sent, a direction
 	packets                [2]uint32
-	packetsHigh            [2]uint16
+	packetsHigh            [2]uint8
+	shift                  [2]uint8 // TCP: the scale of the windows that a side offers
 
 	// NextHop and NextHopGen are the engine's memory of where replies go, valid while NextHopGen is current.
 	NextHopGen uint32
@@ -99,7 +101,7 @@ type Memory struct {
 func Sizes(connections int) (conns, index, links int) {
 	keys := 2 * connections
 	index = 1 << bits.Len(uint(keys+keys/3-1)) // load at most 3/4
-	return connections, index, connections + listCount
+	return connections, index, connections + headCount
 }
 
 // Alloc makes the memory for so many connections. It is touched only as connections come.
@@ -141,6 +143,7 @@ type Table struct {
 	free   ID // first of the freed entries, chained by links
 	unused ID // entries from here on were never used
 	count  int
+	counts [NumClasses]uint32
 
 	changes uint32 // of the index
 
@@ -192,6 +195,7 @@ func (t *Table) Insert(now wire.Time, c *Conn, original, reply uint64) ID {
 	}
 	if p.Return == ReturnNone {
 		c.Flags |= oneSided
+		c.shift = [2]uint8{maxShift, maxShift} // what the backend offers nobody sees
 		if c.State == TCPEstablished {
 			c.State = TCPClientOnly
 		}
@@ -201,7 +205,7 @@ func (t *Table) Insert(now wire.Time, c *Conn, original, reply uint64) ID {
 	t.conns[id] = *c
 	p.refs++
 	t.count++
-	t.schedule(id, c.deadline)
+	t.place(id, c.class(), c.deadline)
 	return id
 }
 
@@ -216,7 +220,7 @@ func (t *Table) Remove(id ID) {
 		f = c.flow(p, Reply)
 		t.cut(t.Hash(&f), ref|1)
 	}
-	t.unlink(uint32(id))
+	t.displace(id, c.class())
 	t.paths.release(c.Path)
 	t.count--
 	c.State = Free

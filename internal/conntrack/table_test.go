@@ -61,7 +61,7 @@ func TestAgainstAModel(t *testing.T) {
 		model := map[int]*entry{}
 		byID := map[ID]int{}
 		now := wire.Time(1 << 40)
-		end := func(id ID) {
+		end := func(id ID) bool {
 			n, ok := byID[id]
 			if !ok {
 				t.Fatalf("ended an entry that does not exist: %d", id)
@@ -72,6 +72,7 @@ func TestAgainstAModel(t *testing.T) {
 			tab.Remove(id)
 			delete(byID, id)
 			delete(model, n)
+			return true
 		}
 		grain := time.Duration(1) << stampShift
 		for step := range 60000 {
@@ -159,7 +160,7 @@ func TestATickVisitsNoMoreThanItsBudget(t *testing.T) {
 	ended, ticks := 0, 0
 	for tab.Len() > 0 {
 		before := ended
-		tab.Expire(now, 100, func(id ID) { tab.Remove(id); ended++ })
+		tab.Expire(now, 100, func(id ID) bool { tab.Remove(id); ended++; return true })
 		if ended-before > 100 {
 			t.Fatalf("%d entries in one tick", ended-before)
 		}
