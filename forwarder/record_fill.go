@@ -20,7 +20,8 @@ func (r *Record) reach(s Stage) {
 
 // endsAt says at which stage a packet ends that another one than the last stage refuses.
 var endsAt = map[wire.Reason]Stage{
-	wire.NoService: StageService, wire.MidstreamTCP: StageService, wire.Hairpin: StageService,
+	wire.ICMPNoConn: StageLookup,
+	wire.NoService:  StageService, wire.MidstreamTCP: StageService, wire.Hairpin: StageService,
 	wire.NotOurAddress: StageService, wire.NotOurPort: StageService,
 	wire.NoBackend:      StageSchedule,
 	wire.PortsExhausted: StageSource, wire.TupleClash: StageSource, wire.TableFull: StageSource,

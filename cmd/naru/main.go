@@ -28,6 +28,7 @@ func commands() []*cli.Command {
 		runCommand(),
 		checkCommand(),
 		configCommand(),
+		explainCommand(),
 		backendCommand(),
 		fenceCommand(),
 		labCommand(),

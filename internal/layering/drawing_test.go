@@ -33,6 +33,7 @@ var may = map[string]string{
 	"internal/compile": "internal/wire sched forwarder internal/config internal/host",
 	"internal/backend": "internal/wire",
 	"internal/record":  "internal/wire internal/conntrack forwarder",
+	"internal/explain": "internal/wire forwarder internal/record internal/config",
 	"internal/director": "internal/wire sched internal/conntrack forwarder internal/link internal/config " +
 		"internal/kernel internal/compile",
 
@@ -40,7 +41,8 @@ var may = map[string]string{
 	"lab":        "lab/server internal/record internal/backend sched",
 	"lab/bench":  "lab",
 	"cmd/naru": "internal/wire forwarder internal/link internal/link/afpacket internal/config internal/kernel " +
-		"internal/record internal/director internal/backend lab lab/server lab/bench",
+		"internal/record internal/director internal/backend lab lab/server lab/bench " +
+		"internal/compile internal/explain",
 
 	"internal/wiretest": "internal/wire",
 	"internal/layering": "",

@@ -112,6 +112,9 @@ func (p *pair) checksums() (list []Checksum) {
 	}
 	at := map[uint8]int{wire.ProtoTCP: 16, wire.ProtoUDP: 6}[w.Proto]
 	if at == 0 || w.Frag != wire.Whole || w.L4+at+2 > w.End {
+		if p.overhead == 0 && (w.Proto == wire.ProtoICMP || w.Proto == wire.ProtoICMPv6) {
+			return append(list, p.madeICMP(w.L4)...)
+		}
 		return list
 	}
 	words := p.changed(w.L3+12, w.L3+20, 0)
@@ -204,7 +207,8 @@ func (p *pair) madeSums() (list []Checksum) {
 	}
 	var extra []sum
 	if w.Proto != wire.ProtoICMP {
-		extra = append(extra, sum{wire.Fold(wire.PseudoSum(w.IP(), w.Proto, w.End-w.L4)), "the pseudo header: addresses, protocol, length"})
+		pseudo := wire.Fold(wire.PseudoSum(w.IP(), w.Proto, w.End-w.L4))
+		extra = append(extra, sum{pseudo, "the pseudo header: addresses, protocol, length"})
 	}
 	if w.End > head {
 		extra = append(extra, sum{wire.Fold(wire.Sum(p.after[head:w.End], 0)), fmt.Sprintf("the %d bytes behind it", w.End-head)})
@@ -214,6 +218,17 @@ func (p *pair) madeSums() (list []Checksum) {
 		c.Words, c.Agrees = []string{"0000  no checksum (RFC 768, RFC 6935)"}, true
 	}
 	return append(list, c)
+}
+
+// madeICMP derives the checksum of an ICMP error, which is made anew when what it quotes is translated.
+func (p *pair) madeICMP(l4 int) []Checksum {
+	if p.before[l4+2] == p.after[l4+2] && p.before[l4+3] == p.after[l4+3] {
+		return nil
+	}
+	list := p.madeSums()
+	c := list[len(list)-1]
+	c.Before = hex16(binary.BigEndian.Uint16(p.before[l4+2:]))
+	return []Checksum{c}
 }
 
 // sum is a number of a sum and what it is of.

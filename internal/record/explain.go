@@ -139,7 +139,10 @@ func transportSum(w *wire.Packet) string {
 
 func lookedUp(r *forwarder.Record, x *Explanation) (string, []string) {
 	fill := fmt.Sprintf("%d of %d connections", r.Connections, r.Capacity)
-	if r.Conn == conntrack.None || r.NewConn {
+	switch {
+	case r.Capacity == 0: // an ICMP error
+		return "miss", []string{"what it quotes is of no connection"}
+	case r.Conn == conntrack.None || r.NewConn:
 		return "miss", []string{r.Flow.String() + " is no connection yet, " + fill}
 	}
 	details := []string{fmt.Sprintf("%s of %s, %s", x.Record.Direction, r.Flow, owner(r.Service, r.Backend))}
@@ -166,7 +169,8 @@ func scheduled(r *forwarder.Record, _ *Explanation) (string, []string) {
 		if c.Chosen {
 			chosen, mark, why = c.Name, "*", "chosen"
 		}
-		details = append(details, fmt.Sprintf("%s %s %s  weight %d  active %d  %s", mark, c.Name, candidateAddr(c), c.Weight, c.Active, why))
+		details = append(details, fmt.Sprintf("%s %s %s  weight %d  active %d  %s",
+			mark, c.Name, candidateAddr(c), c.Weight, c.Active, why))
 	}
 	return chosen, details
 }
@@ -329,7 +333,8 @@ func (x *Explanation) Text(bytes bool) string {
 		if len(details) == 0 {
 			details = []string{""}
 		}
-		fmt.Fprintf(&b, "%s\n", strings.TrimRight(fmt.Sprintf("%2d %-10s %-20s %s", s.Number, s.Stage, s.Outcome, details[0]), " "))
+		line := fmt.Sprintf("%2d %-10s %-20s %s", s.Number, s.Stage, s.Outcome, details[0])
+		b.WriteString(strings.TrimRight(line, " ") + "\n")
 		for _, d := range details[1:] {
 			fmt.Fprintf(&b, "%34s %s\n", "", d)
 		}

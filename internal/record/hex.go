@@ -8,17 +8,21 @@ import (
 // hexRow is how many bytes a line of a hexdump has.
 const hexRow = 16
 
-// Hexdump shows a packet as it came and the first frame that it has become, line by line, with a mark under each byte that
-// changed (^^) or was put in (++). What is behind the last change and the headers is left out.
+// hexdump shows a packet as it came and the first frame that it has become, line by line, with a mark under each byte that
+// changed (^^) or was put in (++). What is behind the last change is left out,
+// and of an answer what is behind its headers.
 func (p *pair) hexdump() string {
 	var b strings.Builder
 	last := p.l3 + p.overhead + 64
 	for i := range p.after {
-		if p.mark(i) != 0 {
+		if p.mark(i) != 0 && !p.made {
 			last = max(last, i)
 		}
 	}
 	end := min(len(p.after), (last/hexRow+1)*hexRow)
+	if len(p.after)-end <= hexRow {
+		end = len(p.after)
+	}
 	for at := 0; at < end; at += hexRow {
 		marks, before, after := "", "", ""
 		changed := false
@@ -44,7 +48,7 @@ func (p *pair) hexdump() string {
 		}
 	}
 	if more := len(p.after) - end; more > 0 {
-		fmt.Fprintf(&b, "  … %d more bytes as they were\n", more)
+		fmt.Fprintf(&b, "  … %d more bytes\n", more)
 	}
 	return b.String()
 }
