@@ -109,6 +109,7 @@ func (e *Engine) admit(p *wire.Packet, c *conntrack.Conn, reply uint64) (conntra
 		return id, wire.TableFull
 	}
 	e.table.Conn(id).Flags |= conntrack.Counted
+	e.paths[c.Path].used.made++
 	e.counters.Connections++
 	return id, wire.ReasonNone
 }

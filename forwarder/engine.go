@@ -123,8 +123,9 @@ type path struct {
 	service *service  // as configured now or, when it was removed, last
 	backend int       // index into service.backends
 	pool    *nat.Pool // of full NAT
-	mtu     int       // of the way to the backend, as configured; 0: the leg's
-	next    neigh.ID  // the next hop to the backend, valid while hops is current
+	used    used
+	mtu     int      // of the way to the backend, as configured; 0: the leg's
+	next    neigh.ID // the next hop to the backend, valid while hops is current
 	hops    uint32
 
 	// Of tunnels: the outer header, whether it could be made, and the MTU that a router told until when.
@@ -322,8 +323,11 @@ func (e *Engine) intern(svc *service, k int, key pathKey) conntrack.PathID {
 	if pi.mtu != 0 {
 		e.burst.open()
 	}
+	if there { // else the place was another path's
+		pi.used = e.paths[id].used
+	}
 	if pi.tunnelled() {
-		if there { // else the place was another path's
+		if there {
 			pi.told, pi.toldUntil = e.paths[id].told, e.paths[id].toldUntil
 		}
 		e.openTunnel(&pi)

@@ -229,6 +229,7 @@ func (e *Engine) forward(p *wire.Packet, id conntrack.ID, dir conntrack.Dir) {
 		return
 	}
 	e.table.Seen(e.now, id, dir, p)
+	pi.used.add(dir, p)
 	if c.State == conntrack.TCPClosed {
 		e.release(c)
 	}

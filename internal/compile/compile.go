@@ -33,6 +33,10 @@ var (
 	encaps = map[string]forwarder.Encap{
 		"dscp": forwarder.EncapDSCP, "ipip": forwarder.EncapIPIP, "gue": forwarder.EncapGUE,
 	}
+	onDownTCP = map[string]forwarder.OnDownTCP{
+		"rst": forwarder.DownTCPReset, "keep": forwarder.DownTCPKeep, "reschedule": forwarder.DownTCPReschedule,
+	}
+	onDownUDP = map[string]forwarder.OnDownUDP{"rehash": forwarder.DownUDPRehash, "drop": forwarder.DownUDPDrop}
 	protocols = map[string]uint8{"tcp": wire.ProtoTCP, "udp": wire.ProtoUDP}
 )
 
@@ -150,6 +154,8 @@ func compileService(s *config.Service, h *host.State) forwarder.Service {
 		Timeouts:       forwarder.Timeouts(s.Timeouts),
 		Reject:         rejects[s.Reject],
 		Midstream:      midstreams[s.Midstream],
+		OnDownTCP:      onDownTCP[s.OnBackendDown.TCP],
+		OnDownUDP:      onDownUDP[s.OnBackendDown.UDP],
 	}
 	if s.Mode == "l3dsr" {
 		out.L3DSR = compileL3DSR(&s.L3DSR)

@@ -91,6 +91,7 @@ func (d *decoder) checkServices() {
 			first[s.Name] = i
 		}
 		d.checkMode(path, s)
+		d.checkHealth(path, s)
 		d.checkBackends(path, s)
 	}
 }

@@ -41,6 +41,8 @@ var defaultSourcePorts = Ports{1024, 32767}
 type defaults struct {
 	scheduler, reject, midstream string
 	timeouts                     Timeouts
+	health                       Health
+	onBackendDown                OnBackendDown
 }
 
 // defaultTimeouts follow RFC 5382 REQ-5 (tcp_established, tcp_closing), RFC 4787 REQ-5 (udp) and RFC 5508 3.2 (icmp).
@@ -154,7 +156,9 @@ func (d *decoder) defaultValues(v value) {
 		{"reject", func(v value) { set(&f.reject)(d.oneOf(v, rejects...)) }},
 		{"midstream", func(v value) { set(&f.midstream)(d.oneOf(v, midstreams...)) }},
 		{"timeouts", func(v value) { d.timeouts(v, &f.timeouts) }},
-	}, later("health", "slow_start", "affinity", "on_backend_down", "max_connections")...))
+		{"health", func(v value) { d.health(v, &f.health, true) }},
+		{"on_backend_down", func(v value) { d.onBackendDown(v, &f.onBackendDown) }},
+	}, later("slow_start", "affinity", "max_connections")...))
 }
 
 // scheduler reads the short or the long name of a scheduler and returns the short one.

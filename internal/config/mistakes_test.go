@@ -18,7 +18,7 @@ func TestWrongKeys(t *testing.T) {
 			"protocol: tcp",
 			"protocol: tcp\n    colour: red",
 			"10:5: services[0].colour: unknown field; known here: name, vip, ports, protocol, mode, " +
-				"scheduler, nat, l3dsr, timeouts, reject, midstream, backends",
+				"scheduler, nat, l3dsr, timeouts, reject, midstream, health, on_backend_down, backends",
 		},
 		{
 			"a key in the wrong case",
@@ -31,8 +31,8 @@ func TestWrongKeys(t *testing.T) {
 		{
 			"a key of a later version",
 			"protocol: tcp",
-			"protocol: tcp\n    health: {type: tcp}",
-			"10:5: services[0].health: \"health\" is not available in this version of naru; remove it",
+			"protocol: tcp\n    affinity: {by: client-ip}",
+			"10:5: services[0].affinity: \"affinity\" is not available in this version of naru; remove it",
 		},
 		{
 			"a key of a later version in nat",
@@ -66,14 +66,14 @@ func TestWrongKeys(t *testing.T) {
 			"protocol: tcp",
 			"protocol: tcp\n    80: tcp",
 			"10:5: services[0].80: unknown field; known here: name, vip, ports, protocol, mode, scheduler, " +
-				"nat, l3dsr, timeouts, reject, midstream, backends",
+				"nat, l3dsr, timeouts, reject, midstream, health, on_backend_down, backends",
 		},
 		{
 			"a key that would steer a terminal",
 			"protocol: tcp",
 			"protocol: tcp\n    \"a\\n\\e[31m b\": tcp",
 			`10:5: services[0]."a\n\x1b[31m b": unknown field; ` +
-				"known here: name, vip, ports, protocol, mode, scheduler, nat, l3dsr, timeouts, reject, midstream, backends",
+				"known here: name, vip, ports, protocol, mode, scheduler, nat, l3dsr, timeouts, reject, midstream, health, on_backend_down, backends",
 		},
 		{
 			"a list for a key",

@@ -78,7 +78,10 @@ type Service struct {
 	Timeouts  Timeouts
 	Reject    string // "rst", "icmp" or "drop"
 	Midstream string // "reject", "drop" or "pickup"
+	Health    Health
 	Backends  []Backend
+
+	OnBackendDown OnBackendDown
 }
 
 // NAT are the keys of full NAT.

@@ -16,7 +16,10 @@ func (d *decoder) service(v value) Service {
 		Reject:    d.defaults.reject,
 		Midstream: d.defaults.midstream,
 		Timeouts:  d.defaults.timeouts,
-		NAT:       NAT{SourcePorts: defaultSourcePorts, PortRest: defaultPortRest},
+
+		OnBackendDown: d.defaults.onBackendDown,
+		Health:        d.defaults.health,
+		NAT:           NAT{SourcePorts: defaultSourcePorts, PortRest: defaultPortRest},
 	}
 	if !d.mapping(v, append([]field{
 		{"name", func(v value) { s.Name = d.name(v) }},
@@ -30,8 +33,10 @@ func (d *decoder) service(v value) Service {
 		{"timeouts", func(v value) { d.timeouts(v, &s.Timeouts) }},
 		{"reject", func(v value) { set(&s.Reject)(d.oneOf(v, rejects...)) }},
 		{"midstream", func(v value) { set(&s.Midstream)(d.oneOf(v, midstreams...)) }},
+		{"health", func(v value) { d.serviceHealth(v, &s) }},
+		{"on_backend_down", func(v value) { d.onBackendDown(v, &s.OnBackendDown) }},
 		{"backends", func(v value) { s.Backends = d.backends(v) }},
-	}, later("health", "slow_start", "affinity", "on_backend_down", "max_connections")...)) {
+	}, later("slow_start", "affinity", "max_connections")...)) {
 		return s
 	}
 	d.need(v, "name", `write "name: web"`)

@@ -15,6 +15,7 @@ import (
 	"naru/internal/conntrack"
 	"naru/internal/kernel"
 	"naru/internal/link"
+	"naru/internal/roster"
 )
 
 // ErrRestart says that a change of the configuration cannot be made while naru runs.
@@ -53,6 +54,7 @@ type Director struct {
 	groups   []map[[6]byte]bool
 	up       map[string]bool // interfaces that were up when last seen
 	paths    paths
+	standing standing
 	closed   bool
 }
 
@@ -61,7 +63,7 @@ type Director struct {
 // cause. After an error nothing is left behind.
 func New(opt Options) (*Director, error) {
 	d := &Director{opt: opt, log: opt.Log, cfg: opt.Config, up: map[string]bool{},
-		events: make(chan forwarder.Event, eventRoom), paths: newPaths()}
+		events: make(chan forwarder.Event, eventRoom), paths: newPaths(), standing: newStanding()}
 	if err := d.build(); err != nil {
 		_ = d.Close()
 		return nil, err
@@ -89,6 +91,8 @@ func (d *Director) build() (err error) {
 	if d.compiled, err = compile.Config(d.cfg, host); err != nil {
 		return err
 	}
+	d.standing.roster, _ = d.standing.configured(d.cfg)
+	d.standing.roster.Fill(&d.compiled)
 	workers := workerCount(d.cfg)
 	if d.snapshot, err = forwarder.Compile(d.compiled, workers, d.opt.Seed, nil); err != nil {
 		return err
@@ -162,6 +166,7 @@ func (d *Director) Run(ctx context.Context) error {
 	}
 	defer d.stopWorkers()
 	defer d.startProbing(ctx)()
+	defer d.startStanding(ctx)()
 	d.log.Info("running", "services", len(d.cfg.Services), "vips", len(d.cfg.VIPs), "workers", len(d.workers))
 	for {
 		select {
@@ -227,6 +232,11 @@ func (d *Director) apply(cfg *config.Config, host *kernel.State) error {
 		return err
 	}
 	d.paths.fill(cfg, &next)
+	members, events := d.standing.roster, []roster.Event(nil)
+	if cfg != d.cfg {
+		members, events = d.standing.configured(cfg)
+	}
+	members.Fill(&next)
 	changed := !reflect.DeepEqual(next, d.compiled)
 	snapshot := d.snapshot
 	if changed {
@@ -238,7 +248,10 @@ func (d *Director) apply(cfg *config.Config, host *kernel.State) error {
 	if err := d.updateFence(fenceSpec(cfg, host, &d.claims)); err != nil {
 		return err
 	}
-	d.cfg = cfg
+	if cfg != d.cfg {
+		d.cfg = cfg
+		d.use(cfg, members, events)
+	}
 	d.paths.follow(cfg, host)
 	if !changed {
 		return nil

@@ -162,7 +162,7 @@ func TestHostStateWithoutChangeSwapsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &Director{cfg: cfg, compiled: compiled, log: slog.New(slog.DiscardHandler)}
+	d := &Director{cfg: cfg, compiled: compiled, log: slog.New(slog.DiscardHandler), standing: newStanding()}
 	host.Neighbors = append(host.Neighbors, kernel.Neighbor{Link: 7, Addr: free4, MAC: mac1})
 	if err := d.apply(cfg, host); err != nil { // without workers and snapshot anything else would panic
 		t.Error(err)

@@ -20,6 +20,7 @@ var may = map[string]string{
 
 	"internal/roster": "internal/wire forwarder",
 	"internal/admin":  "",
+	"internal/health": "",
 
 	"internal/link":          "internal/wire",
 	"internal/link/afpacket": "internal/wire internal/link",
@@ -30,12 +31,12 @@ var may = map[string]string{
 	"internal/config":  "sched",
 	"internal/host":    "",
 	"internal/kernel":  "internal/host",
-	"internal/compile": "internal/wire sched forwarder internal/config internal/host",
+	"internal/compile": "internal/wire sched forwarder internal/roster internal/config internal/host",
 	"internal/backend": "internal/wire",
 	"internal/record":  "internal/wire internal/conntrack forwarder",
 	"internal/explain": "internal/wire forwarder internal/record internal/config",
 	"internal/director": "internal/wire sched internal/conntrack forwarder internal/link internal/config " +
-		"internal/kernel internal/compile",
+		"internal/kernel internal/compile internal/roster internal/health internal/admin",
 
 	"lab/server": "",
 	"lab":        "lab/server internal/record internal/backend sched",

@@ -30,6 +30,7 @@ type Order struct {
 	Deadline time.Duration // Drain: from now on; 0: none
 	Weight   uint32        // SetWeight: 0 to MaxWeight
 	Why      string        // ProbeDown: what is wrong
+	Probed   string        // ProbeUp, ProbeDown: the Member.Probed that was; of another one nothing is learned
 }
 
 // UnknownError says that there is no such backend.
@@ -105,7 +106,9 @@ func (r *Roster) Do(now wire.Time, o Order) ([]Event, error) {
 		b.weight, b.weighted = o.Weight, o.Weight != b.Weight
 	default:
 		by = ByHealth
-		events = b.probed(events, r.now, o)
+		if o.Probed == b.Probed {
+			events = b.probed(events, r.now, o)
+		}
 	}
 	return b.settle(events, r.now, by), nil
 }

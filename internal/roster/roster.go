@@ -26,7 +26,8 @@ type Member struct {
 	Key
 	Weight    uint32
 	SlowStart time.Duration // 0: the whole share at once
-	Checked   bool          // somebody probes it
+	// Probed says what is probed, in words; empty: nobody probes it. Health that was found of something else is forgotten.
+	Probed string
 }
 
 // Health is what probes found.
@@ -99,8 +100,9 @@ func (r *Roster) Configure(now wire.Time, members []Member) []Event {
 			} else {
 				events = append(events, Event{At: r.now, Key: m.Key, Kind: Added, State: b.state, By: ByConfig})
 			}
-		} else if b.Checked != m.Checked {
-			b.health, b.reason, b.trusted = Unknown, "", true
+		} else if b.Probed != m.Probed {
+			// A backend that nobody probed was in service; another address has to prove itself.
+			b.health, b.reason, b.trusted = Unknown, "", b.Probed == ""
 		}
 		b.Member = m
 		r.byKey[m.Key] = b
@@ -178,7 +180,7 @@ func (b *backend) judge(now wire.Time) (state forwarder.State, why string) {
 		return forwarder.Disabled, "drained by an operator, the deadline has passed"
 	case b.health == Failed:
 		return forwarder.Down, b.reason
-	case b.health == Unknown && b.Checked && !b.trusted:
+	case b.health == Unknown && b.Probed != "" && !b.trusted:
 		return forwarder.Down, "not probed yet"
 	case b.order == Drain:
 		return forwarder.Draining, "drained by an operator"
@@ -208,6 +210,17 @@ func (r *Roster) Status() []Status {
 		out[i] = b.status(r.now)
 	}
 	return out
+}
+
+// Clone returns a copy that goes its own way.
+func (r *Roster) Clone() *Roster {
+	c := &Roster{byKey: make(map[Key]*backend, len(r.list)), started: r.started, now: r.now}
+	for _, b := range r.list {
+		other := *b
+		c.list = append(c.list, &other)
+		c.byKey[b.Key] = &other
+	}
+	return c
 }
 
 // Find returns the state of one backend at the time of the last call.

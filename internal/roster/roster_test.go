@@ -104,6 +104,19 @@ func TestOrdersOfAnOperator(t *testing.T) {
 	}
 }
 
+func TestACloneGoesItsOwnWay(t *testing.T) {
+	r := newRig(t, member(b1, 1))
+	c := r.Clone()
+	if _, err := c.Do(at(1), roster.Order{Key: b1, Action: roster.Disable}); err != nil {
+		t.Fatal(err)
+	}
+	c.Configure(at(2), []roster.Member{member(b1, 9), member(b2, 9)})
+	r.is(b1, forwarder.Up, 1)
+	if s := c.Status(); len(s) != 2 || s[0].State != forwarder.Disabled {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestWhatAnOrderMustNotBe(t *testing.T) {
 	r := newRig(t, member(b1, 1))
 	_, err := r.Do(at(1), roster.Order{Key: b2})
@@ -119,9 +132,11 @@ func TestWhatAnOrderMustNotBe(t *testing.T) {
 }
 
 func TestHealth(t *testing.T) {
-	probed := func(k roster.Key) roster.Member { return roster.Member{Key: k, Weight: 1, Checked: true} }
-	up := func(k roster.Key) roster.Order { return roster.Order{Key: k, Action: roster.ProbeUp} }
-	down := func(k roster.Key) roster.Order { return roster.Order{Key: k, Action: roster.ProbeDown, Why: "refused"} }
+	probed := func(k roster.Key) roster.Member { return roster.Member{Key: k, Weight: 1, Probed: "tcp"} }
+	up := func(k roster.Key) roster.Order { return roster.Order{Key: k, Action: roster.ProbeUp, Probed: "tcp"} }
+	down := func(k roster.Key) roster.Order {
+		return roster.Order{Key: k, Action: roster.ProbeDown, Why: "refused", Probed: "tcp"}
+	}
 	r := newRig(t, probed(b1), probed(b2))
 	r.is(b1, forwarder.Up, 1) // before the first probe
 	r.do(1, up(b1))
@@ -143,6 +158,15 @@ func TestHealth(t *testing.T) {
 	r.do(8, up(b1))
 	r.hear("5ns state web/b1 disabled by operator", "6ns probe web/b1 disabled by health", "7ns state web/b1 down by operator",
 		"8ns state web/b1 draining by health")
+	// Another address has to prove itself, and nothing is learned from what the old one answers late.
+	moved := probed(b3)
+	moved.Probed = "tcp elsewhere"
+	r.note(r.Configure(at(9), []roster.Member{probed(b1), probed(b2), moved}))
+	r.do(9, up(b3))
+	r.hear("9ns state web/b3 down by config")
+	r.note(r.Configure(at(9), []roster.Member{probed(b1), probed(b2), probed(b3)}))
+	r.do(9, up(b3))
+	r.hear("9ns state web/b3 up by health")
 	// Without a probe nobody is ill.
 	r.note(r.Configure(at(9), []roster.Member{probed(b1), member(b2, 1), probed(b3)}))
 	r.hear("9ns state web/b2 up by config")
