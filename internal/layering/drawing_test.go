@@ -16,7 +16,8 @@ var may = map[string]string{
 	"internal/conntrack": "internal/wire",
 	"internal/neigh":     "internal/wire",
 	"internal/frag":      "internal/wire",
-	"forwarder":          "internal/wire sched internal/conntrack internal/neigh internal/frag nat dsr",
+	"internal/steer":     "internal/wire",
+	"forwarder":          "internal/wire sched internal/conntrack internal/neigh internal/frag internal/steer nat dsr",
 
 	"internal/roster": "internal/wire forwarder",
 	"internal/admin":  "",
