@@ -24,6 +24,8 @@ type Counters struct {
 	EvictedClosed   uint64 // closed connections removed early to make room
 	ForwardedPlain  uint64 // packets of backends of mode nat that belong to no connection and were routed on unchanged
 	AddressClash    uint64 // packets from another host that uses an address of ours
+	HandedOver      uint64 // packets that came to this worker and were given to the one whose connection they are of
+	TakenOver       uint64 // packets that other workers gave to this one
 }
 
 // Balanced reports whether every packet that came in is accounted for.
@@ -34,7 +36,8 @@ func (c *Counters) Balanced() bool {
 			drops += n
 		}
 	}
-	return drops == c.Dropped && c.Received == c.Transmitted+c.Consumed+c.Passed+c.Dropped+c.Held
+	return drops == c.Dropped &&
+		c.Received+c.TakenOver == c.Transmitted+c.Consumed+c.Passed+c.Dropped+c.Held+c.HandedOver
 }
 
 // Add adds the counters of another worker.
@@ -57,4 +60,6 @@ func (c *Counters) Add(o *Counters) {
 	c.EvictedClosed += o.EvictedClosed
 	c.ForwardedPlain += o.ForwardedPlain
 	c.AddressClash += o.AddressClash
+	c.HandedOver += o.HandedOver
+	c.TakenOver += o.TakenOver
 }

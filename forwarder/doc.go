@@ -15,6 +15,9 @@
 //
 //	received = transmitted + consumed + passed + Σ drops(reason) + held
 //
+// With several workers there is one Engine each, over one Exchange; a packet that belongs to another worker is handed over
+// to it and gets its verdict there (received + taken over = ... + handed over). TakeOver deals with what others handed over.
+//
 // # The way of a packet
 //
 // process.go is the way: parse, whose frame is it, connection, service, translation, next hop. connect.go makes a new

@@ -38,6 +38,9 @@ type Options struct {
 
 	// Memory is the table's memory; the zero value lets the engine allocate it.
 	Memory conntrack.Memory
+
+	// Exchange is what the workers have in common; required for more than one.
+	Exchange *Exchange
 }
 
 // Output collects the frames to send, a list a leg, in order.
@@ -103,6 +106,12 @@ type Engine struct {
 	frags      *frag.Table
 	datagramID uint32 // that the datagram at hand has on our side; 0: none yet
 
+	// What crosses workers.
+	taken bool   // the packet at hand was handed over: it is not handed on
+	lent  bool   // packets that were taken are still in use
+	turn  int    // who is asked last
+	rang  uint64 // workers whose bell was rung
+
 	tell     announcer
 	announce atomic.Bool
 
@@ -140,6 +149,9 @@ func New(opt Options, snap *Snapshot) (*Engine, error) {
 	if opt.Worker < 0 || opt.Worker >= opt.Workers {
 		return nil, fmt.Errorf("forwarder: worker %d of %d", opt.Worker, opt.Workers)
 	}
+	if opt.Workers > 1 && (opt.Exchange == nil || opt.Exchange.workers != opt.Workers) {
+		return nil, fmt.Errorf("forwarder: %d workers without their exchange", opt.Workers)
+	}
 	if opt.Memory.Conns == nil {
 		if opt.Connections < 1 {
 			return nil, fmt.Errorf("forwarder: %d connections", opt.Connections)
@@ -162,8 +174,8 @@ func New(opt Options, snap *Snapshot) (*Engine, error) {
 		events: make([]Event, 0, maxEvents),
 	}
 	e.frags = frag.New(opt.Datagrams, heldFragments, opt.Seed.words(forFragments)[0])
-	e.lastID = uint32(opt.Seed.words(forIDs)[0])
-	e.limit.key = opt.Seed.words(forLimit)[0]
+	e.lastID = uint32(opt.Seed.words(forIDs)[0]) + uint32(opt.Worker)
+	e.limit.key, e.limit.cost = opt.Seed.words(forLimit)[0], 1000*int64(opt.Workers)
 	e.end = e.endIdle
 	e.held.init()
 	e.rec.Candidates = make([]Candidate, 0, 64)
@@ -235,6 +247,7 @@ func (e *Engine) Tick(now wire.Time, out *Output, trace Trace) {
 	e.begin(now, out, trace)
 	e.table.Expire(e.now, tickBudget, e.end)
 	e.lostFragments()
+	e.tellUses()
 	e.letGo()
 	e.ask()
 	e.announceSome()
@@ -266,7 +279,6 @@ func (e *Engine) apply(s *Snapshot) {
 	stays := make(map[pathKey]bool, len(e.pathID))
 	e.ids = make([][]conntrack.PathID, len(s.services))
 	for i, svc := range s.services {
-		svc.index = i
 		for k, key := range svc.keys {
 			stays[key] = true
 			e.ids[i] = append(e.ids[i], e.intern(svc, k, key))
@@ -297,6 +309,7 @@ func (e *Engine) apply(s *Snapshot) {
 	}
 	e.neighGen = e.neigh.Generation()
 	e.hops = max(1, e.hops+1)
+	e.shareUses()
 	e.restartAnnouncer(s)
 }
 

@@ -83,6 +83,7 @@ func (e *Engine) follow(p *wire.Packet) {
 	switch {
 	case id != conntrack.None && !e.table.Expired(e.table.Conn(id), e.now):
 		e.forward(p, id, dir)
+	case e.strayFlow(p, &p.Flow):
 	case e.fenced(p):
 		e.routeOn(p)
 	default:
@@ -96,10 +97,13 @@ func (e *Engine) takeID(id frag.ID) { e.datagramID = e.frags.Value(id) }
 
 func (e *Engine) keepID(id frag.ID) { e.frags.SetValue(id, e.datagramID) }
 
+// newDatagramID draws an identification; it is never 0.
+func (e *Engine) newDatagramID() uint32 { return e.fragmentID()&0xffff | 1<<16 }
+
 // renumber gives a fragment the identification of its datagram on our side.
 func (e *Engine) renumber(p *wire.Packet) {
 	if e.datagramID == 0 {
-		e.datagramID = e.fragmentID()&0xffff | 1<<16
+		e.datagramID = e.newDatagramID()
 	}
 	d := p.Bytes()
 	if p.Version == 6 {

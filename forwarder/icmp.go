@@ -89,7 +89,7 @@ func (e *Engine) icmpError(p *wire.Packet, o *owned) {
 	id, dir := e.table.Lookup(&f, hash)
 	// The error must have been sent to the source of what it quotes; everything else is forged.
 	if id == conntrack.None || q.Flow.Src != p.Flow.Dst || e.table.Expired(e.table.Conn(id), e.now) {
-		if !e.tunnelError(p) {
+		if !e.tunnelError(p) && !(id == conntrack.None && e.strayFlow(p, &f)) {
 			e.foreignError(p, o, wire.ICMPNoConn)
 		}
 		return

@@ -24,7 +24,9 @@ type bucket struct {
 	used   bool
 }
 
-func (b *bucket) take(now wire.Time, rate, burst int64) bool {
+// take takes cost thousandths.
+func (b *bucket) take(now wire.Time, rate, burst, cost int64) bool {
+	burst = max(burst, cost/1000)
 	if !b.used {
 		b.used, b.at, b.tokens = true, now, burst*1000
 	}
@@ -33,18 +35,19 @@ func (b *bucket) take(now wire.Time, rate, burst int64) bool {
 	} else if add := gap * rate * 1000 / nanosPerSecond; add > 0 {
 		b.tokens, b.at = min(b.tokens+add, burst*1000), now
 	}
-	if b.tokens < 1000 {
+	if b.tokens < cost {
 		return false
 	}
-	b.tokens -= 1000
+	b.tokens -= cost
 	return true
 }
 
 // limiter bounds the errors and resets that naru sends, so that it is no reflector: in all, and to each prefix.
 type limiter struct {
-	key uint64
-	all bucket
-	one [limitPrefixes]bucket
+	key  uint64
+	cost int64 // of an error, in thousandths: each worker has its part of all
+	all  bucket
+	one  [limitPrefixes]bucket
 }
 
 // allow reports whether an error may be sent to an address now.
@@ -54,5 +57,5 @@ func (l *limiter) allow(now wire.Time, to *wire.Addr) bool {
 		prefix = uint64(binary.BigEndian.Uint32(to[12:]) >> 8)
 	}
 	i := (prefix ^ l.key) * 0x9e3779b97f4a7c15 >> 54
-	return l.one[i].take(now, limitOne, limitOneBurst) && l.all.take(now, limitAll, limitAllBurst)
+	return l.one[i].take(now, limitOne, limitOneBurst, l.cost) && l.all.take(now, limitAll, limitAllBurst, l.cost)
 }

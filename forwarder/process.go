@@ -130,6 +130,9 @@ func (e *Engine) restarts(c *conntrack.Conn, p *wire.Packet) bool {
 // stranger deals with a packet that belongs to no connection.
 func (e *Engine) stranger(p *wire.Packet) {
 	o := e.snap.owned[p.Flow.Dst]
+	if e.opt.Exchange != nil && e.stray(p, o) {
+		return
+	}
 	if o == nil {
 		e.plain(p)
 		return

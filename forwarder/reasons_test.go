@@ -204,6 +204,21 @@ var provoke = map[wire.Reason]struct {
 			p.Offload.GSOType = wire.GSOUDP // to be fragmented: no device makes these any more
 			return p
 		}},
+	wire.HandoverFull: {before: func(r *rig) {
+		c := newCrew(r.t, config(), 2)
+		r.eng = c.rigs[0].eng
+		for i := range 1000 { // nobody takes them
+			r.put(0, fromClient(wiretest.Frame{Src: fmt.Sprintf("%s:%d", client, 1+i), Dst: vip + ":80", TCP: "S"}).Packet(r.t))
+		}
+	}, packet: func(t *testing.T, r *rig) wire.Packet {
+		c := newCrew(t, config(), 2)
+		for i := 2000; ; i++ {
+			p := fromClient(wiretest.Frame{Src: fmt.Sprintf("%s:%d", client, i), Dst: vip + ":80", TCP: "S"}).Packet(t)
+			if c.byRule(p) == 1 {
+				return p
+			}
+		}
+	}},
 	wire.PathMTULearned: {leg: 1, config: func(c *forwarder.Config) { *c = inMode(forwarder.L3DSR, byIPIP) },
 		packet: func(t *testing.T, r *rig) wire.Packet {
 			_, _, out := r.put(0, synFrame().Packet(t))

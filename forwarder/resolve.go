@@ -15,7 +15,7 @@ func (e *Engine) answers(addr wire.Addr, leg uint8) bool {
 	o := e.snap.owned[addr]
 	switch {
 	case o == nil:
-		return l.Backend && (len(e.snap.outer) > 0 && e.snap.outerSource(addr) || len(e.leaving) > 0 && e.stillUsed(addr))
+		return l.Backend && (len(e.snap.outer) > 0 && e.snap.outerSource(addr) || e.stillUsed(addr))
 	case o.kernel:
 		return false
 	}
@@ -24,7 +24,10 @@ func (e *Engine) answers(addr wire.Addr, leg uint8) bool {
 
 // stillUsed reports whether living connections have a local address that the configuration has given up: their backends
 // must find it until they end. The kernel answers for what it holds.
-func (e *Engine) stillUsed(addr wire.Addr) bool {
+func (e *Engine) stillUsed(addr wire.Addr) bool { return e.usedHere(addr) || e.usedElsewhere(addr) }
+
+// usedHere is stillUsed for the connections of this worker.
+func (e *Engine) usedHere(addr wire.Addr) bool {
 	for _, id := range e.leaving[addr] {
 		if !e.table.PathGone(id) && !e.snap.hosts[addr] {
 			return true
@@ -95,7 +98,13 @@ func (e *Engine) nd(p *wire.Packet) {
 
 // learn notes a neighbour that we want to know, and lets go what waits for it.
 func (e *Engine) learn(leg uint8, addr wire.Addr, mac wire.MAC) bool {
-	id := e.neigh.Learn(e.now, leg, addr, mac)
+	e.tellOthers(note{addr: addr, mac: mac, leg: leg})
+	return e.note(note{addr: addr, mac: mac, leg: leg})
+}
+
+// note is learn for what another worker has heard.
+func (e *Engine) note(n note) bool {
+	id := e.neigh.Learn(e.now, n.leg, n.addr, n.mac)
 	if id == neigh.None {
 		return false
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"naru/internal/conntrack"
+	"naru/internal/steer"
 	"naru/internal/wire"
 	"naru/nat"
 	"naru/sched"
@@ -35,6 +36,7 @@ const (
 	forPorts
 	forIDs
 	forFragments
+	forSteering
 )
 
 // mix64 is the finalizer of MurmurHash3 (Appleby), a bijection that mixes well.
@@ -62,6 +64,8 @@ type Snapshot struct {
 	fenced   map[wire.Addr]bool // backends of mode NAT
 	outer    []netip.Prefix     // sources of tunnels, where they are more than one address
 	plain    map[endpoint]bool  // backends of mode NAT, whose own traffic naru routes on since the fence stops it
+
+	plan *steer.Plan // how packets are shared out among the workers
 
 	shared map[string]*shared
 	pools  map[poolKey][]*nat.Pool
@@ -183,6 +187,7 @@ func Compile(cfg Config, workers int, seed Seed, prev *Snapshot) (*Snapshot, err
 		}
 	}
 	c.keepCounts()
+	s.plan = c.steering()
 	return s, nil
 }
 
@@ -203,7 +208,7 @@ type compiler struct {
 }
 
 func (c *compiler) service(cfg *Service) error {
-	svc := &service{Service: *cfg, vip: wire.AddrFrom(cfg.VIP), idle: conntrack.Idle{
+	svc := &service{Service: *cfg, index: len(c.s.services), vip: wire.AddrFrom(cfg.VIP), idle: conntrack.Idle{
 		TCPSyn: cfg.Timeouts.TCPSyn, TCPEstablished: cfg.Timeouts.TCPEstablished, TCPClosing: cfg.Timeouts.TCPClosing,
 		UDP: cfg.Timeouts.UDP, UDPUnreplied: cfg.Timeouts.UDPUnreplied}}
 	vip := c.s.owned[svc.vip]

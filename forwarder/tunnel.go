@@ -95,9 +95,9 @@ func (e *Engine) wrapOne(f *wire.Frame, l3 int, pi *path, hash uint64) bool {
 	return pi.tunnel.Wrap(f, l3, hash, uint16(e.fragmentID()))
 }
 
-// fragmentID returns the next identification of what naru fragments or wraps.
+// fragmentID returns the next identification of what naru fragments or wraps. Workers take turns: they share addresses.
 func (e *Engine) fragmentID() uint32 {
-	e.lastID++
+	e.lastID += uint32(e.opt.Workers)
 	return e.lastID
 }
 
@@ -122,7 +122,7 @@ func (e *Engine) tunnelError(p *wire.Packet) bool {
 	hash := e.table.Hash(&f) | 1
 	id, dir := e.table.Lookup(&f, hash)
 	if id == conntrack.None || dir != conntrack.Original || e.table.Expired(e.table.Conn(id), e.now) {
-		return false
+		return id == conntrack.None && e.strayFlow(p, &f)
 	}
 	pi := &e.paths[e.table.Conn(id).Path]
 	if !pi.tunnelled() || pi.key.address != end || !pi.tunnel.Sent(p.Transport()[wire.ICMPLen:], hash) {

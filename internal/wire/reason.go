@@ -85,6 +85,7 @@ const (
 	NeighUnresolved // the next hop does not answer
 	NeighFull       // no room for another neighbour
 	RateLimited     // an error would have been sent, but too many were
+	HandoverFull    // for another worker, and no room in the ring that leads there
 	CannotSegment   // a super-frame or fragment that cannot be cut
 
 	NumReasons // the number of reasons, ReasonNone included
@@ -156,6 +157,7 @@ var reasons = [NumReasons]reasonInfo{
 		"the next hop does not answer ARP or neighbour discovery"},
 	NeighFull:     {"neigh_full", Drop, "too many neighbours on one segment"},
 	RateLimited:   {"rate_limited", Drop, "somebody provokes many errors: a scan or a forged flood"},
+	HandoverFull:  {"handover_full", Drop, "a flood of fragments, or a worker that is far behind"},
 	CannotSegment: {"cannot_segment", Drop, "a device that lies about a super-frame, or more of them at once than there is room for"},
 }
 

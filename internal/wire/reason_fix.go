@@ -49,5 +49,6 @@ var fixes = [NumReasons]string{
 	NeighUnresolved: "is the next hop up, and on this segment? naru backend doctor SERVICE/BACKEND",
 	NeighFull:       "put a router between naru and so many hosts",
 	RateLimited:     "find who is answered so often: naru trace --verdict consume",
+	HandoverFull:    "more workers, or filter who sends so many fragments; lower their sender's MTU",
 	CannotSegment:   "ethtool -K the sending interface: gso off, tso off",
 }
