@@ -8,37 +8,28 @@ import (
 	"naru/nat"
 )
 
-// carry does to a packet what its service's mode says, and sends it. mtu is the longest packet that fits.
-//
-//	fullnat     both ends, in both directions
-//	nat         the destination of requests, the source of replies
-//	l2dsr       nothing above the Ethernet header
-//	l3dsr dscp  the destination and the DSCP
-//	l3dsr ipip  another header around the packet; gue: and a UDP header
-func (e *Engine) carry(p *wire.Packet, c *conntrack.Conn, dir conntrack.Dir, hop neigh.ID, mtu int) {
-	pi := &e.paths[c.Path]
-	switch pi.key.mode {
-	case FullNAT, NAT:
-		to := translation(e.table.Path(c.Path), c, dir, pi.key.mode)
-		if p.TCPFlags&wire.SYN != 0 {
-			e.clampMSS(p, hop)
-		}
-		nat.Translate(p, &to)
-		if p.Frag != wire.Whole {
-			e.renumber(p)
-		}
-		e.sendFitting(p, hop, mtu)
-	case L2DSR:
-		e.sendWhole(p, hop)
-	case L3DSR:
-		if pi.key.l3dsr.Encap == EncapDSCP {
-			dsr.Mark(p, &pi.key.address, pi.key.l3dsr.DSCP)
-			e.sendMarked(p, hop, mtu)
-			return
-		}
-		p.LowerTTL()
-		e.wrap(p, pi, hop, mtu)
+// translate is what the NAT modes do to a packet.
+func (e *Engine) translate(p *wire.Packet, c *conntrack.Conn, dir conntrack.Dir, hop neigh.ID, mtu int) {
+	to := translation(e.table.Path(c.Path), c, dir, e.paths[c.Path].key.mode)
+	if p.TCPFlags&wire.SYN != 0 {
+		e.clampMSS(p, hop)
 	}
+	nat.Translate(p, &to)
+	if p.Frag != wire.Whole {
+		e.renumber(p)
+	}
+	e.sendFitting(p, hop, mtu)
+}
+
+// handOn is what L3DSR does to a packet.
+func (e *Engine) handOn(p *wire.Packet, pi *path, hop neigh.ID, mtu int) {
+	if pi.key.l3dsr.Encap == EncapDSCP {
+		dsr.Mark(p, &pi.key.address, pi.key.l3dsr.DSCP)
+		e.sendMarked(p, hop, mtu)
+		return
+	}
+	p.LowerTTL()
+	e.wrap(p, pi, hop, mtu)
 }
 
 // translation is what a NAT mode writes into a packet of a connection.

@@ -200,7 +200,13 @@ func (e *Engine) routeOn(p *wire.Packet) {
 	e.sendFitting(p, hop, mtu)
 }
 
-// forward sends a packet of a connection on its way; the modes part in modes.go.
+// forward sends a packet of a connection on its way, changed as its service's mode says:
+//
+//	fullnat     both ends, in both directions
+//	nat         the destination of requests, the source of replies
+//	l2dsr       nothing above the Ethernet header
+//	l3dsr dscp  the destination and the DSCP
+//	l3dsr ipip  another header around the packet; gue: and a UDP header
 func (e *Engine) forward(p *wire.Packet, id conntrack.ID, dir conntrack.Dir) {
 	if p.Proto == wire.ProtoTCP && p.Frag != wire.LaterFragment && !p.FlagsValid() {
 		e.done(p, wire.TCPFlags)
@@ -239,7 +245,14 @@ func (e *Engine) forward(p *wire.Packet, id conntrack.ID, dir conntrack.Dir) {
 	if e.trace != nil {
 		e.rec.translate(e, c, id, dir)
 	}
-	e.carry(p, c, dir, hop, mtu)
+	switch mode {
+	case L2DSR:
+		e.sendWhole(p, hop)
+	case L3DSR:
+		e.handOn(p, pi, hop, mtu)
+	default:
+		e.translate(p, c, dir, hop, mtu)
+	}
 }
 
 // nextHop returns the next hop of a connection's direction, from memory while nothing about routes and neighbours changed.
