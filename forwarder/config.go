@@ -104,6 +104,8 @@ type Config struct {
 	// HostAddrs are the addresses that this host's kernel holds on any interface: what is addressed to them is not
 	// routed on in mode NAT.
 	HostAddrs []netip.Addr
+
+	Limits Limits
 }
 
 // Leg is one interface of the balancer.

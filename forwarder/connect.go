@@ -15,6 +15,9 @@ func (e *Engine) connect(p *wire.Packet, svc *service) {
 	if e.trace != nil {
 		e.rec.service(svc)
 	}
+	if e.fellBack != 0 && e.goOn(p, svc) {
+		return
+	}
 	if p.Proto == wire.ProtoTCP && p.TCPFlags&(wire.SYN|wire.ACK) != wire.SYN && svc.Midstream != MidstreamPickup {
 		if svc.Midstream == MidstreamReject {
 			e.reject(p, RejectRST, wire.MidstreamTCP)
@@ -36,7 +39,7 @@ func (e *Engine) connect(p *wire.Packet, svc *service) {
 	}
 	b := e.choose(p, svc)
 	if e.trace != nil {
-		e.rec.pick(svc, b)
+		e.rec.pick(svc, b, 1)
 	}
 	if b < 0 {
 		e.reject(p, svc.Reject, wire.NoBackend)
@@ -45,9 +48,12 @@ func (e *Engine) connect(p *wire.Packet, svc *service) {
 	id, reason := e.insert(p, svc, b)
 	if reason != wire.ReasonNone {
 		e.unchoose(svc, b)
-		if reason == wire.PortsExhausted || reason == wire.TupleClash {
+		switch {
+		case reason == wire.PortsExhausted || reason == wire.TupleClash:
 			e.reject(p, svc.Reject, reason)
-		} else {
+		case reason == wire.TableFull && svc.Mode >= L2DSR:
+			e.forwardAlone(p, svc)
+		default:
 			e.done(p, reason)
 		}
 		return
@@ -64,11 +70,8 @@ func (e *Engine) insert(p *wire.Packet, svc *service, backend int) (conntrack.ID
 		c.BackendPort = c.VIPPort
 	}
 	c.Begin(p)
-	if e.table.Len() == e.table.Cap() {
-		if old := e.table.Oldest(conntrack.Closed, 1, nil); old != conntrack.None {
-			e.endConn(old)
-			e.counters.EvictedClosed++
-		}
+	if !e.room(p.Proto) {
+		return conntrack.None, wire.TableFull
 	}
 	ids := e.ids[svc.index][backend*svc.ways():][:svc.ways()]
 	if svc.Mode != FullNAT {
@@ -83,6 +86,9 @@ func (e *Engine) insert(p *wire.Packet, svc *service, backend int) (conntrack.ID
 		if id, reason = e.insertAt(p, svc, &c); reason != wire.PortsExhausted {
 			return id, reason
 		}
+	}
+	if c.Path = ids[first%len(ids)]; e.evictForPort(c.Path, p.Proto) {
+		return e.insertAt(p, svc, &c)
 	}
 	return conntrack.None, reason
 }

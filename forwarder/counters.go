@@ -22,10 +22,15 @@ type Counters struct {
 	Active          uint64 // connections in the table now, a gauge
 	PortReusedEarly uint64 // local ports taken before they had rested
 	EvictedClosed   uint64 // closed connections removed early to make room
-	ForwardedPlain  uint64 // packets of backends of mode nat that belong to no connection and were routed on unchanged
-	AddressClash    uint64 // packets from another host that uses an address of ours
-	HandedOver      uint64 // packets that came to this worker and were given to the one whose connection they are of
-	TakenOver       uint64 // packets that other workers gave to this one
+
+	EvictedHandshakes uint64 // TCP connections that were not proven and had to make room
+	EvictedQuestions  uint64 // UDP connections that were not proven and had to make room
+	Stateless         uint64 // packets forwarded in direct server return without an entry, since the table was full
+
+	ForwardedPlain uint64 // packets of backends of mode nat that belong to no connection and were routed on unchanged
+	AddressClash   uint64 // packets from another host that uses an address of ours
+	HandedOver     uint64 // packets that came to this worker and were given to the one whose connection they are of
+	TakenOver      uint64 // packets that other workers gave to this one
 }
 
 // Balanced reports whether every packet that came in is accounted for.
@@ -58,6 +63,9 @@ func (c *Counters) Add(o *Counters) {
 	c.Active += o.Active
 	c.PortReusedEarly += o.PortReusedEarly
 	c.EvictedClosed += o.EvictedClosed
+	c.EvictedHandshakes += o.EvictedHandshakes
+	c.EvictedQuestions += o.EvictedQuestions
+	c.Stateless += o.Stateless
 	c.ForwardedPlain += o.ForwardedPlain
 	c.AddressClash += o.AddressClash
 	c.HandedOver += o.HandedOver

@@ -103,6 +103,9 @@ type Engine struct {
 	burst  burst
 	lastID uint32
 
+	alone    conntrack.Conn // stands for the entry of a packet that is forwarded without one
+	fellBack wire.Time      // when that was done last; 0: never
+
 	frags      *frag.Table
 	datagramID uint32 // that the datagram at hand has on our side; 0: none yet
 

@@ -86,7 +86,7 @@ func (e *Engine) follow(p *wire.Packet) {
 	case e.strayFlow(p, &p.Flow):
 	case e.fenced(p):
 		e.routeOn(p)
-	default:
+	case !e.followAlone(p):
 		e.done(p, wire.Fragment)
 	}
 }

@@ -208,11 +208,15 @@ func (e *Engine) routeOn(p *wire.Packet) {
 //	l3dsr dscp  the destination and the DSCP
 //	l3dsr ipip  another header around the packet; gue: and a UDP header
 func (e *Engine) forward(p *wire.Packet, id conntrack.ID, dir conntrack.Dir) {
+	e.forwardConn(p, e.table.Conn(id), id, dir)
+}
+
+// forwardConn is forward for an entry that is looked up already; id is None for one that is not in the table.
+func (e *Engine) forwardConn(p *wire.Packet, c *conntrack.Conn, id conntrack.ID, dir conntrack.Dir) {
 	if p.Proto == wire.ProtoTCP && p.Frag != wire.LaterFragment && !p.FlagsValid() {
 		e.done(p, wire.TCPFlags)
 		return
 	}
-	c := e.table.Conn(id)
 	pi := &e.paths[c.Path]
 	mode := pi.key.mode
 	if mode != L2DSR && p.TTL() <= 1 {
@@ -237,11 +241,13 @@ func (e *Engine) forward(p *wire.Packet, id conntrack.ID, dir conntrack.Dir) {
 		e.tooBig(p, mtu)
 		return
 	}
-	e.table.Seen(e.now, id, dir, p)
-	pi.used.add(dir, p)
-	if c.State == conntrack.TCPClosed {
-		e.release(c)
+	if id != conntrack.None {
+		e.table.Seen(e.now, id, dir, p)
+		if c.State == conntrack.TCPClosed {
+			e.release(c)
+		}
 	}
+	pi.used.add(dir, p)
 	if e.trace != nil {
 		e.rec.translate(e, c, id, dir)
 	}

@@ -149,11 +149,11 @@ var provoke = map[wire.Reason]struct {
 	wire.PortsExhausted: {config: func(c *forwarder.Config) {
 		s := &c.Services[0]
 		s.Reject, s.SourcePorts, s.Backends = forwarder.RejectDrop, forwarder.PortRange{Lo: 5000, Hi: 5000}, s.Backends[:1]
-	}, before: func(r *rig) { r.client(wiretest.Frame{Src: client + ":1", Dst: vip + ":80", TCP: "S"}) },
+	}, before: func(r *rig) { newTCP(r, client+":1").handshake() },
 		packet: func(t *testing.T, _ *rig) wire.Packet { return synFrame().Packet(t) }},
 	wire.TableFull: {before: func(r *rig) {
 		for i := range 64 {
-			r.client(wiretest.Frame{Src: fmt.Sprintf("%s:%d", client, 100+i), Dst: vip + ":80", TCP: "S"})
+			newTCP(r, fmt.Sprintf("%s:%d", client, 100+i)).handshake()
 		}
 	}, packet: func(t *testing.T, _ *rig) wire.Packet { return synFrame().Packet(t) }},
 	wire.HopLimit: {before: func(r *rig) { r.useUpErrors(func() wiretest.Frame { f := synFrame(); f.TTL = 1; return f }) },

@@ -72,13 +72,15 @@ func (r *Record) service(svc *service) {
 	r.Service, r.Mode, r.Encap = svc.Name, svc.Mode, svc.L3DSR.Encap
 }
 
-func (r *Record) pick(svc *service, chosen int) {
+// pick notes the choice; the backend that was chosen counts counted connections for it already.
+func (r *Record) pick(svc *service, chosen int, counted int64) {
 	r.reach(StageSchedule)
+	r.Candidates = r.Candidates[:0]
 	r.Scheduler = svc.Scheduler.String()
 	for i, b := range svc.Backends {
 		active := svc.backends[i].Active.Load()
 		if i == chosen {
-			active-- // this connection is counted already
+			active -= counted
 		}
 		r.Candidates = append(r.Candidates, Candidate{Name: b.Name, Addr: svc.addrs[i], Port: b.Port, Weight: b.Weight,
 			Active: active, Chosen: i == chosen})
@@ -86,7 +88,7 @@ func (r *Record) pick(svc *service, chosen int) {
 }
 
 func (r *Record) translate(e *Engine, c *conntrack.Conn, id conntrack.ID, dir conntrack.Dir) {
-	r.NewConn = r.Conn == conntrack.None
+	r.NewConn = r.Conn == conntrack.None && id != conntrack.None
 	if r.NewConn {
 		r.reach(StageSource)
 	}

@@ -68,6 +68,7 @@ type Snapshot struct {
 	plan *steer.Plan // how packets are shared out among the workers
 
 	shared map[string]*shared
+	limits Limits // a worker's part
 	pools  map[poolKey][]*nat.Pool
 }
 
@@ -161,7 +162,7 @@ func Compile(cfg Config, workers int, seed Seed, prev *Snapshot) (*Snapshot, err
 		legs: slices.Clone(cfg.Legs), owned: map[wire.Addr]*owned{}, routes: compileRoutes(cfg.Routes),
 		neighbors: slices.Clone(cfg.Neighbors), hosts: map[wire.Addr]bool{}, plain: map[endpoint]bool{},
 		backends: map[wire.Addr]bool{}, fenced: map[wire.Addr]bool{},
-		shared: map[string]*shared{}, pools: map[poolKey][]*nat.Pool{},
+		shared: map[string]*shared{}, pools: map[poolKey][]*nat.Pool{}, limits: cfg.Limits.perWorker(workers),
 	}
 	for i := range cfg.Legs {
 		m := &cfg.Legs[i].MAC

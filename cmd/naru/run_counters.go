@@ -18,8 +18,9 @@ import (
 func printCounters(w io.Writer, c *forwarder.Counters, stats map[string]link.Stats) {
 	table(w, "RECEIVED\tTRANSMITTED\tCONSUMED\tPASSED\tDROPPED\tHELD\tHANDED OVER",
 		row(c.Received, c.Transmitted, c.Consumed, c.Passed, c.Dropped, c.Held, c.HandedOver))
-	table(w, "CONNECTIONS\tENDED\tACTIVE\tEVICTED\tPORTS REUSED EARLY\tADDRESS CLASHES",
-		row(c.Connections, c.Ended, c.Active, c.EvictedClosed, c.PortReusedEarly, c.AddressClash))
+	table(w, "CONNECTIONS\tENDED\tACTIVE\tEVICTED\tSTATELESS\tPORTS REUSED EARLY\tADDRESS CLASHES",
+		row(c.Connections, c.Ended, c.Active, c.EvictedClosed+c.EvictedHandshakes+c.EvictedQuestions, c.Stateless,
+			c.PortReusedEarly, c.AddressClash))
 	var rows []string
 	for _, name := range slices.Sorted(maps.Keys(stats)) {
 		s := stats[name]
@@ -71,6 +72,8 @@ func logCounters(log *slog.Logger, c *forwarder.Counters, stats map[string]link.
 	log.Info("counters", "received", c.Received, "transmitted", c.Transmitted, "consumed", c.Consumed, "passed", c.Passed,
 		"dropped", c.Dropped, "held", c.Held, "handed_over", c.HandedOver, "taken_over", c.TakenOver,
 		"connections", c.Connections, "ended", c.Ended, "active", c.Active,
-		"evicted_closed", c.EvictedClosed, "port_reused_early", c.PortReusedEarly, "address_clash", c.AddressClash,
+		"evicted_closed", c.EvictedClosed, "evicted_handshakes", c.EvictedHandshakes,
+		"evicted_questions", c.EvictedQuestions, "stateless", c.Stateless,
+		"port_reused_early", c.PortReusedEarly, "address_clash", c.AddressClash,
 		"reasons", reasons, "interfaces", interfaces)
 }

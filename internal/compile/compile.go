@@ -55,6 +55,7 @@ func Config(cfg *config.Config, h *host.State) (forwarder.Config, error) {
 		Routes:    compileRoutes(h, byIndex),
 		Neighbors: compileNeighbors(cfg, h, byIndex),
 		HostAddrs: HostAddrs(h),
+		Limits:    forwarder.Limits(cfg.Node.Limits),
 	}
 	for _, v := range cfg.VIPs {
 		out.VIPs = append(out.VIPs, forwarder.VIP{

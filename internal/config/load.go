@@ -24,6 +24,7 @@ func Load(file string, src []byte) (*Config, []Problem, error) {
 		defaults: defaults{scheduler: "rr", reject: "rst", midstream: "reject", timeouts: defaultTimeouts,
 			health: defaultHealth, onBackendDown: defaultOnBackendDown},
 	}
+	d.cfg.Node.fillLimits()
 	d.load(src)
 	problems := sortProblems(d.problems)
 	if errors, _ := Count(problems); errors > 0 {

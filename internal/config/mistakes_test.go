@@ -376,6 +376,17 @@ func TestWrongValues(t *testing.T) {
 2:45: node.connections: 100 is out of range 1024..16777216; write a whole number from 1024 to 16777216`,
 		},
 		{
+			"parts of the table that cannot be",
+			"version: 1",
+			"version: 1\nnode: {limits: {handshakes: 101%, tcp: 5000, udp: half, syn: 0%}, connections: 4096}",
+			`
+2:29: node.limits.handshakes: "101%" is out of range; write 1% to 100%
+2:40: node.limits.tcp: 5000 is out of range 1..4096; write a whole number from 1 to 4096
+2:51: node.limits.udp: "half" is not a part of node.connections; write percent of node.connections, as 25%, or a number ` +
+				"from 1 to 4096\n" +
+				`2:57: node.limits.syn: unknown field; known here: handshakes, tcp, udp`,
+		},
+		{
 			"workers that are no number",
 			"version: 1",
 			"version: 1\nnode: {workers: all}",

@@ -25,6 +25,7 @@ type Node struct {
 	Name        string // empty: the host's name
 	Workers     int    // 0: auto
 	Connections int    // capacity of the connection tables, over all workers
+	Limits      Limits
 }
 
 // Interface is one leg.
