@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -74,7 +73,7 @@ func benchAction(c *cli.Context) error {
 		say("\r\x1b[K")
 	}
 	if err != nil {
-		return labError(ctx, errors.New(strings.TrimPrefix(err.Error(), "bench: ")))
+		return labError(ctx, err)
 	}
 	if c.String("output") == "json" {
 		e := json.NewEncoder(c.App.Writer)
@@ -117,8 +116,8 @@ func benchOptions(c *cli.Context) (*bench.Options, error) {
 		return nil, err
 	}
 	for _, s := range append(peers, ours...) {
-		if program := s.Missing(); program != "" {
-			fmt.Fprintf(c.App.ErrWriter, "%s is left out: %s is not installed\n", s.Name, program)
+		if why := s.Missing(); why != "" {
+			fmt.Fprintf(c.App.ErrWriter, "%s is left out: %s\n", s.Name, why)
 			continue
 		}
 		o.Systems = append(o.Systems, s)
@@ -190,8 +189,8 @@ func listBench(c *cli.Context) error {
 	}{Kind: "BenchList", APIVersion: "naru/v1"}
 	for _, s := range bench.Systems() {
 		e := entry{s.Name, s.About}
-		if program := s.Missing(); program != "" {
-			e.About += " (" + program + " is not installed)"
+		if why := s.Missing(); why != "" {
+			e.About += " (" + why + ")"
 		}
 		if s.Naru {
 			list.Modes = append(list.Modes, e)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -17,7 +18,8 @@ const ticksPerSecond = 100
 type load struct {
 	at   time.Time
 	cpus []float64 // busy, each CPU
-	pids []float64 // used by each process that is watched
+	lost float64   // what a hypervisor gave to others while a CPU wanted to run, all CPUs
+	pids []float64 // used by each process that is watched, and its children
 	self float64
 }
 
@@ -33,34 +35,54 @@ func takeLoad(pids []int) load {
 		}
 		busy := 0.0
 		for i, v := range f[1:9] { // user nice system idle iowait irq softirq steal
-			if n, err := strconv.ParseFloat(v, 64); err == nil && i != 3 && i != 4 {
+			n, err := strconv.ParseFloat(v, 64)
+			switch {
+			case err != nil || i == 3 || i == 4:
+			case i == 7:
+				l.lost += n
+			default:
 				busy += n
 			}
 		}
 		l.cpus = append(l.cpus, busy)
 	}
 	for _, pid := range pids {
-		l.pids = append(l.pids, processTicks(pid))
+		used := processTicks(pid)
+		for _, child := range children(pid) {
+			used += processTicks(child)
+		}
+		l.pids = append(l.pids, used)
 	}
 	return l
 }
 
-// processTicks returns the time that a process has used in user and kernel mode.
+// processTicks returns the time that a process has used in user and kernel mode: that of its threads in nanoseconds,
+// which is finer than that of the process.
 func processTicks(pid int) float64 {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*/schedstat", pid))
+	sum := 0.0
+	for _, t := range threads {
+		b, _ := os.ReadFile(t) // a thread that is gone
+		if f := strings.Fields(string(b)); len(f) == 3 {
+			ns, _ := strconv.ParseFloat(f[0], 64)
+			sum += ns / 1e9 * ticksPerSecond
+		}
 	}
-	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	if len(f) < 13 {
-		return 0
+	return sum
+}
+
+// children returns the processes that a process has started itself.
+func children(pid int) (pids []int) {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*/children", pid))
+	for _, l := range lists {
+		b, _ := os.ReadFile(l)
+		for _, f := range strings.Fields(string(b)) {
+			if child, err := strconv.Atoi(f); err == nil {
+				pids = append(pids, child)
+			}
+		}
 	}
-	user, err1 := strconv.ParseFloat(f[11], 64)
-	system, err2 := strconv.ParseFloat(f[12], 64)
-	if err1 != nil || err2 != nil {
-		return 0
-	}
-	return user + system
+	return pids
 }
 
 // CPU is the use of processors while something was measured, in per cent of one.
@@ -68,6 +90,7 @@ type CPU struct {
 	Each     []float64 `json:"each"`     // by CPU
 	Balancer float64   `json:"balancer"` // the balancer's process; 0 for what forwards in the kernel
 	Ends     float64   `json:"ends"`     // client, servers and sender, with the kernel work that they drive
+	Stolen   float64   `json:"stolen"`   // what a hypervisor gave to others meanwhile, of all CPUs together
 }
 
 // since returns the use since an earlier state.
@@ -84,7 +107,7 @@ func (l load) since(before load) CPU {
 	for i := range l.pids {
 		c.Balancer += percent(l.pids[i], before.pids[i])
 	}
-	c.Ends = percent(l.self, before.self)
+	c.Ends, c.Stolen = percent(l.self, before.self), percent(l.lost, before.lost)
 	return c
 }
 

@@ -108,12 +108,12 @@ func fillFrame(b []byte, l Layout, to netip.Addr, flow int) {
 
 // send sends frames of all flows in turn, as many a second as rate says, 0: as many as it can.
 func (f *flood) send(c *crew, rate float64) {
-	start, at, sent := time.Now(), 0, 0
+	start, at, sent := now(), 0, 0
 	for !c.stop.Load() {
 		due := floodBatch
 		if rate > 0 {
-			if due = int(rate*time.Since(start).Seconds()) - sent; due <= 0 {
-				_ = unix.Nanosleep(&unix.Timespec{Nsec: int64(pace)}, nil)
+			if due = int(rate*(now()-start).Seconds()) - sent; due <= 0 {
+				sleepNow(pace)
 				continue
 			}
 		}

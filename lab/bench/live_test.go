@@ -40,7 +40,7 @@ func choose(names ...string) (chosen []System) {
 // TestEveryMetricArrives is about plausibility only: that traffic of every kind comes through naru and a peer whole.
 // How fast is another matter.
 func TestEveryMetricArrives(t *testing.T) {
-	o := Options{Systems: choose("nft", "fullnat"), Metrics: Metrics(), Rounds: 1, Time: 300 * time.Millisecond,
+	o := Options{Systems: choose("nft", "fullnat"), Metrics: Metrics(), Rounds: 1, Time: 100 * time.Millisecond,
 		Flows: 64, Exe: program(t)}
 	r, err := Run(t.Context(), o)
 	if err != nil {

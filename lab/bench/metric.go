@@ -207,7 +207,7 @@ func (m *measurement) pings(p *pinger) error {
 	var c crew
 	var took []time.Duration
 	before := takeLoad(m.pids)
-	c.run(anyCPU, func() { took = p.pings(&c) })
+	c.run(anyCPU, func() { took = p.pings(&c, int(m.time/pingGap)+1) })
 	time.Sleep(m.time)
 	c.end()
 	m.cpu = takeLoad(m.pids).since(before)

@@ -43,7 +43,8 @@ type Result struct {
 	Unit        string    `json:"unit"`
 	LessBetter  bool      `json:"less_is_better"`
 	System      string    `json:"system"`
-	Runs        []float64 `json:"runs"` // by round; a round that failed is left out
+	Layout      Layout    `json:"layout"` // only systems of the same are compared
+	Runs        []float64 `json:"runs"`   // by round; a round that failed is left out
 	Median      float64   `json:"median"`
 	Min         float64   `json:"min"`
 	Max         float64   `json:"max"`
@@ -117,7 +118,7 @@ func (r *Report) add(metric *Metric, s *System, m *measurement, failure error) {
 		res := r.result(metric.Name, f.name, s.Name)
 		if res == nil {
 			r.Results = append(r.Results, Result{Metric: metric.Name, Figure: f.name, Unit: f.unit, LessBetter: f.less,
-				System: s.Name, Ratios: []Ratio{}, description: metric.About})
+				System: s.Name, Layout: s.Layout, Ratios: []Ratio{}, description: metric.About})
 			res = &r.Results[len(r.Results)-1]
 		}
 		res.Runs = append(res.Runs, v)
@@ -146,7 +147,7 @@ func (r *Report) finish() {
 		x := &r.Results[i]
 		for _, peer := range r.Systems {
 			y := r.result(x.Metric, x.Figure, peer)
-			if y == nil || y == x || r.naru[peer] {
+			if y == nil || y == x || r.naru[peer] || x.Layout != y.Layout {
 				continue
 			}
 			x.Ratios = append(x.Ratios, compare(x, y))
@@ -207,7 +208,8 @@ func medianCPU(list []CPU) CPU {
 		}
 		return math.Round(median(v))
 	}
-	c := CPU{Balancer: of(func(c CPU) float64 { return c.Balancer }), Ends: of(func(c CPU) float64 { return c.Ends })}
+	c := CPU{Balancer: of(func(c CPU) float64 { return c.Balancer }), Ends: of(func(c CPU) float64 { return c.Ends }),
+		Stolen: of(func(c CPU) float64 { return c.Stolen })}
 	for i := range list[0].Each {
 		c.Each = append(c.Each, of(func(c CPU) float64 { return c.Each[i] }))
 	}

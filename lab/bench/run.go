@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"time"
 )
@@ -37,6 +38,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		runtime.GOMAXPROCS(least)
 		defer runtime.GOMAXPROCS(old)
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	r := newReport(&o)
 	defer r.finish()
 	for round := range o.Rounds {
@@ -55,6 +57,7 @@ func turn(ctx context.Context, o *Options, r *Report, round int, s *System) (err
 		return err
 	}
 	r.noteForeign(round, s.Name, foreignLoad())
+	runtime.GC() // nobody waits for it now
 	n, err := buildNetwork(ctx, "bench"+strconv.Itoa(os.Getpid()), o.Exe, s.Layout)
 	if err != nil {
 		return err

@@ -6,14 +6,11 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"naru/lab"
 )
 
 // A System forwards traffic: naru in a mode, or somebody else.
@@ -23,9 +20,9 @@ type System struct {
 	Layout Layout
 	Naru   bool // this program, not a peer
 
-	udp    bool       // carries UDP
-	target netip.Addr // what clients call; the zero Addr: the VIP
-	needs  string     // the program that it is; "": none
+	udp    bool          // carries UDP
+	target netip.Addr    // what clients call; the zero Addr: the VIP
+	lacks  func() string // says what it needs and is not there; nil: it needs nothing
 	start  func(ctx context.Context, n *network) (pids []int, err error)
 }
 
@@ -36,15 +33,12 @@ func (s *System) address() netip.Addr {
 	return vip
 }
 
-// Missing says which program is not installed, "" if there is all that the system needs.
+// Missing says what the system needs and is not there, "" if all is.
 func (s *System) Missing() string {
-	if s.needs == "" {
+	if s.lacks == nil {
 		return ""
 	}
-	if _, err := exec.LookPath(s.needs); err != nil {
-		return s.needs
-	}
-	return ""
+	return s.lacks()
 }
 
 // Systems returns all that can be compared: peers in the order of what they add to each other, then naru in its modes.
@@ -54,9 +48,21 @@ func Systems() []System {
 			target: serverAddr(0), start: startRouting},
 		{Name: "nft", About: "nftables: DNAT by numgen, and masquerade", Layout: TwoLegs, udp: true, start: startNAT},
 		{Name: "nft+rps", About: "nft with receive packet steering to all CPUs but the sender's", Layout: TwoLegs, udp: true,
-			start: startNATSpread},
+			start: steered(startNAT)},
+		{Name: "haproxy", About: "HAProxy in TCP mode, a thread for each CPU", Layout: TwoLegs, start: startHAProxy,
+			lacks: func() string { return missingProgram("haproxy") }},
+		{Name: "nginx", About: "nginx's stream module, a worker for each CPU", Layout: TwoLegs, udp: true,
+			start: startNginx, lacks: missingNginx},
+		{Name: "nftfwd", About: "nftables: MAC addresses by jhash, and fwd", Layout: OneArm, udp: true,
+			start: startForward},
+		{Name: "nftfwd+rps", About: "nftfwd with receive packet steering", Layout: OneArm, udp: true,
+			start: steered(startForward)},
 		{Name: "fullnat", About: "naru: full NAT between two legs", Layout: TwoLegs, udp: true, Naru: true,
 			start: startNaru("fullnat")},
+		{Name: "nat", About: "naru: NAT between two legs", Layout: TwoLegs, udp: true, Naru: true,
+			start: startNaru("nat")},
+		{Name: "l2dsr", About: "naru: direct server return on one segment", Layout: OneArm, udp: true, Naru: true,
+			start: startNaru("l2dsr")},
 	}
 }
 
@@ -113,10 +119,17 @@ func startNAT(ctx context.Context, n *network) ([]int, error) {
 	return nil, n.Do(balancerNode, func() error { return translate(backendLeg) })
 }
 
-// startNATSpread is startNAT with receive packet steering on the client's leg.
-func startNATSpread(ctx context.Context, n *network) ([]int, error) {
-	pids, err := startNAT(ctx, n)
-	return pids, errors.Join(err, n.steer(balancerNode, endLeg))
+// startForward makes the balancer's kernel do with nftables what mode l2dsr does.
+func startForward(_ context.Context, n *network) ([]int, error) {
+	return nil, n.Do(balancerNode, func() error { return switchFrames(endLeg) })
+}
+
+// steered is a start with receive packet steering on the client's leg.
+func steered(start func(context.Context, *network) ([]int, error)) func(context.Context, *network) ([]int, error) {
+	return func(ctx context.Context, n *network) ([]int, error) {
+		pids, err := start(ctx, n)
+		return pids, errors.Join(err, n.steer(balancerNode, endLeg))
+	}
 }
 
 // naruConfig is the configuration that naru runs with: what an operator would write, and local addresses for many
@@ -164,5 +177,3 @@ func startNaru(mode string) func(context.Context, *network) ([]int, error) {
 		return pidOf(p), err
 	}
 }
-
-func pidOf(p lab.Process) []int { return []int{p.PID} }

@@ -15,7 +15,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 	doubt := false
 	var done []string
 	for _, x := range r.Results {
-		key := x.Metric + " " + x.Figure
+		key := x.Metric + " " + x.Figure + " " + string(x.Layout)
 		if slices.Contains(done, key) {
 			continue
 		}
@@ -48,12 +48,12 @@ func (r *Report) writeFigure(w io.Writer, of *Result) (doubt bool, err error) {
 	if of.Figure != "rate" {
 		name += " " + of.Figure
 	}
-	fmt.Fprintf(w, "\n%s: %s (%s, %s)\n", name, of.description, of.Unit, better)
+	fmt.Fprintf(w, "\n%s, %s: %s (%s, %s)\n", name, of.Layout, of.description, of.Unit, better)
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	head := "SYSTEM\tMEDIAN\tMIN-MAX"
 	var peers []string
 	for _, s := range r.Systems {
-		if !r.naru[s] && r.result(of.Metric, of.Figure, s) != nil {
+		if x := r.result(of.Metric, of.Figure, s); !r.naru[s] && x != nil && x.Layout == of.Layout {
 			peers = append(peers, s)
 			head += "\t/" + s
 		}
@@ -61,10 +61,10 @@ func (r *Report) writeFigure(w io.Writer, of *Result) (doubt bool, err error) {
 	for i := range of.CPUs.Each {
 		head += fmt.Sprintf("\tCPU%d", i)
 	}
-	fmt.Fprintln(t, head+"\tBALANCER\tENDS")
+	fmt.Fprintln(t, head+"\tBALANCER\tENDS\tSTOLEN")
 	for _, s := range r.Systems {
 		x := r.result(of.Metric, of.Figure, s)
-		if x == nil {
+		if x == nil || x.Layout != of.Layout {
 			continue
 		}
 		cells := []string{s, amount(x.Median), amount(x.Min) + "-" + amount(x.Max)}
@@ -81,7 +81,7 @@ func (r *Report) writeFigure(w io.Writer, of *Result) (doubt bool, err error) {
 			}
 			cells = append(cells, cell)
 		}
-		for _, c := range append(x.CPUs.Each, x.CPUs.Balancer, x.CPUs.Ends) {
+		for _, c := range append(x.CPUs.Each, x.CPUs.Balancer, x.CPUs.Ends, x.CPUs.Stolen) {
 			cells = append(cells, fmt.Sprintf("%.0f%%", c))
 		}
 		fmt.Fprintln(t, strings.Join(cells, "\t"))
