@@ -123,6 +123,9 @@ type Engine struct {
 	counters Counters
 	events   []Event
 	sink     uint64 // keeps the loads of Touch
+
+	ended func(*Connection) // nil: nobody watches
+	last  Connection        // the one that ends
 }
 
 // returns says what replies look like in each mode.
@@ -366,6 +369,9 @@ func (e *Engine) claimPorts() {
 // endConn ends a connection and gives back what it holds.
 func (e *Engine) endConn(id conntrack.ID) {
 	c := e.table.Conn(id)
+	if e.ended != nil {
+		e.ending(c)
+	}
 	e.release(c)
 	e.table.Remove(id)
 	e.counters.Ended++

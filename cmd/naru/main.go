@@ -29,6 +29,7 @@ func commands() []*cli.Command {
 		checkCommand(),
 		configCommand(),
 		explainCommand(),
+		replayCommand(),
 		backendCommand(),
 		fenceCommand(),
 		labCommand(),

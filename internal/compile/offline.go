@@ -31,8 +31,9 @@ func BackendMAC(i int) [6]byte {
 // Offline makes up the host that a configuration is for, so that the engine can run without one. Every interface of the
 // configuration is there, with an MTU of 1500, an address of each family that nobody else uses, and MAC address LegMAC.
 // Each backend is reached on-link by the interface that neighbors: gives it, else by the first backend interface;
-// everybody else by a router behind the first client interface. All MAC addresses are known, so nobody is asked.
-func Offline(cfg *config.Config) *host.State {
+// everybody else by a router behind the first client interface. All MAC addresses are known, so nobody is asked. Backends
+// of earlier configurations, with the same interfaces, stay where they were.
+func Offline(cfg *config.Config, earlier ...*config.Config) *host.State {
 	h := &host.State{}
 	for i, ifc := range cfg.Interfaces {
 		h.Links = append(h.Links, host.Link{Index: i + 1, Name: ifc.Name, MAC: LegMAC(i), MTU: offlineMTU, Up: true})
@@ -42,11 +43,13 @@ func Offline(cfg *config.Config) *host.State {
 	}
 	client, backend := LegOf(cfg, "backend"), LegOf(cfg, "client")
 	seen := map[netip.Addr]bool{}
-	for i := range cfg.Services {
-		for _, b := range cfg.Services[i].Backends {
-			if !seen[b.Address] {
-				offlineBackend(h, cfg, b.Address, backend, len(seen))
-				seen[b.Address] = true
+	for _, c := range append(slices.Clone(earlier), cfg) {
+		for i := range c.Services {
+			for _, b := range c.Services[i].Backends {
+				if !seen[b.Address] {
+					offlineBackend(h, c, b.Address, backend, len(seen))
+					seen[b.Address] = true
+				}
 			}
 		}
 	}

@@ -39,12 +39,15 @@ var may = map[string]string{
 	"internal/director": "internal/wire sched internal/conntrack forwarder internal/link internal/config " +
 		"internal/kernel internal/compile internal/roster internal/health internal/admin",
 
+	"internal/replay": "internal/wire internal/conntrack nat forwarder internal/config internal/host internal/compile " +
+		"internal/roster internal/record internal/link/pcapfile",
+
 	"lab/server": "",
 	"lab":        "lab/server internal/record internal/backend sched",
 	"lab/bench":  "lab",
 	"cmd/naru": "internal/wire forwarder internal/link internal/link/afpacket internal/config internal/kernel " +
 		"internal/record internal/director internal/backend lab lab/server lab/bench " +
-		"internal/compile internal/explain",
+		"internal/compile internal/explain internal/replay",
 
 	"internal/wiretest": "internal/wire",
 	"internal/layering": "",

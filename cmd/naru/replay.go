@@ -1,0 +1,301 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"naru/internal/config"
+	"naru/internal/replay"
+)
+
+func replayCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "replay",
+		Usage:     "run captures through the engine, without root, in their own time",
+		ArgsUsage: "PCAP...",
+		Category:  "Understand",
+		Description: "naru replay --vip auto in.pcap --out out.pcapng\n" +
+			"naru replay -c naru.yaml client.pcap server.pcap --flows flows.jsonl --counters counters.json\n" +
+			"naru replay -c naru.yaml in.pcap --expect golden/\n\n" +
+			"pcap and pcapng, also compressed with gzip; - is standard input. Several captures are merged by time. The same\n" +
+			"captures, configuration, seed and script give the same bytes. docs/replay.md has the details.",
+		Flags: []cli.Flag{
+			configFlag(),
+			&cli.StringFlag{Name: "vip", Usage: "make the configuration from the capture, and print it: `auto`"},
+			&cli.StringFlag{Name: "mode", Value: "fullnat",
+				Usage: "with --vip auto, forward by `MODE`: " + strings.Join(replay.AutoModes(), ", ")},
+			&cli.StringFlag{Name: "out", Usage: "write every packet, and what it became, as pcapng to `FILE`"},
+			&cli.StringFlag{Name: "flows", Usage: "write a JSON line for every connection to `FILE`"},
+			&cli.StringFlag{Name: "counters", Usage: "write the counters as JSON to `FILE`"},
+			&cli.StringFlag{Name: "expect", Usage: "compare with what an earlier run left in `DIR`; exit 7 if it differs"},
+			&cli.BoolFlag{Name: "regen", Usage: "renew what is in the folder of --expect instead"},
+			&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "make every random choice from `N`"},
+			&cli.StringFlag{Name: "script", Usage: "let happen what `FILE` says, at its times"},
+			&cli.StringFlag{Name: "backends",
+				Usage: "who answers for the backends: `captured` as it is, or recorded: what the VIP sent, as of the backend"},
+			outputFlag("table", "json"),
+			quietFlag(),
+		},
+		Action: replayAction,
+	}
+}
+
+// backendsWords are the values of --backends.
+var backendsWords = map[string]replay.Backends{"captured": replay.AsCaptured, "recorded": replay.Recorded}
+
+func replayAction(c *cli.Context) error {
+	if !c.Args().Present() {
+		return usagef("missing argument PCAP; give a capture, or - for standard input")
+	}
+	job := &replayJob{c: c, names: c.Args().Slice()}
+	defer job.close()
+	if err := job.prepare(); err != nil {
+		return err
+	}
+	if c.Bool("regen") {
+		return job.regenerate()
+	}
+	began := time.Now()
+	result, err := job.run(job.outputs)
+	if err != nil {
+		return err
+	}
+	if err := job.print(result, time.Since(began)); err != nil {
+		return err
+	}
+	return job.compare()
+}
+
+// replayJob is one call of the command.
+type replayJob struct {
+	c        *cli.Context
+	names    []string
+	opt      replay.Options
+	outputs  map[string]string // path by golden name; without an entry it is not written
+	scratch  string            // folder of what is only compared
+	closers  []io.Closer
+	progress *progress
+}
+
+func (j *replayJob) close() {
+	for _, c := range j.closers {
+		_ = c.Close()
+	}
+	if j.scratch != "" {
+		_ = os.RemoveAll(j.scratch)
+	}
+}
+
+// prepare reads the flags, the configuration and the script.
+func (j *replayJob) prepare() error {
+	c := j.c
+	if err := j.checkFlags(); err != nil {
+		return err
+	}
+	j.opt.Seed = c.Uint64("seed")
+	if err := j.configure(); err != nil {
+		return err
+	}
+	j.opt.Load = func(path string) (*config.Config, error) {
+		cfg, _, err := loadConfig(path, c.App.Reader, c.App.ErrWriter)
+		return cfg, err
+	}
+	if path := c.String("script"); path != "" {
+		text, err := readConfig(path, c.App.Reader)
+		if err != nil {
+			return err
+		}
+		if j.opt.Script, err = replay.ParseScript(string(text)); err != nil {
+			return scriptError(path, err)
+		}
+	}
+	return j.places()
+}
+
+func scriptError(path string, err error) error {
+	if e := (*replay.ScriptError)(nil); errors.As(err, &e) {
+		return withCode(exitConfig, fmt.Errorf("%s: %w", path, err))
+	}
+	return err
+}
+
+func (j *replayJob) checkFlags() error {
+	c := j.c
+	vip, mode, backends := c.String("vip"), c.String("mode"), c.String("backends")
+	who, known := backendsWords[backends]
+	j.opt.Backends = who
+	stdin := 0
+	for _, name := range append(slices.Clone(j.names), c.String("config"), c.String("script")) {
+		if name == "-" {
+			stdin++
+		}
+	}
+	switch {
+	case vip != "" && vip != "auto":
+		return usagef("--vip %q is not known; use auto", vip)
+	case vip == "auto" && c.IsSet("config"):
+		return usagef("--vip auto makes the configuration; leave -c out")
+	case vip == "auto" && slices.Contains(j.names, "-"):
+		return usagef("--vip auto reads the capture twice; give a file instead of standard input")
+	case vip == "" && c.IsSet("mode"):
+		return usagef("--mode is for --vip auto; a configuration has its own modes")
+	case !slices.Contains(replay.AutoModes(), mode):
+		return usagef("--mode %q is not known; use %s", mode, strings.Join(replay.AutoModes(), ", "))
+	case backends != "" && !known:
+		return usagef("--backends %q is not known; use captured or recorded", backends)
+	case c.Bool("regen") && c.String("expect") == "":
+		return usagef("--regen renews the folder of --expect; give it")
+	case stdin > 1:
+		return usagef("standard input is read once; give - only once")
+	}
+	if vip == "auto" && backends == "" {
+		j.opt.Backends = replay.Recorded
+	}
+	return nil
+}
+
+// configure reads the configuration, or makes it.
+func (j *replayJob) configure() (err error) {
+	c := j.c
+	if c.String("vip") == "" {
+		j.opt.Config, _, err = loadConfig(c.String("config"), c.App.Reader, c.App.ErrWriter)
+		return err
+	}
+	src, err := j.open(nil)
+	if err != nil {
+		return err
+	}
+	yaml, err := replay.Auto(src, c.String("mode"))
+	if err != nil {
+		return fmt.Errorf("--vip auto: %w", err)
+	}
+	if !c.Bool("quiet") && c.String("output") == "table" {
+		fmt.Fprintln(c.App.Writer, strings.TrimSuffix(yaml, "\n"))
+		fmt.Fprintln(c.App.Writer)
+	}
+	cfg, _, err := config.Load("--vip auto", []byte(yaml))
+	if err != nil {
+		return fmt.Errorf("--vip auto: %w", err)
+	}
+	j.opt.Config = cfg
+	return nil
+}
+
+// places says where each output goes. What is compared and not asked for goes into a folder that is removed.
+func (j *replayJob) places() error {
+	c := j.c
+	j.outputs = map[string]string{}
+	for name, flag := range map[string]string{replay.GoldenFrames: "out", replay.GoldenFlows: "flows",
+		replay.GoldenCounters: "counters"} {
+		if path := c.String(flag); path != "" {
+			j.outputs[name] = path
+		}
+	}
+	if c.String("expect") == "" || c.Bool("regen") {
+		return nil
+	}
+	var err error
+	if j.scratch, err = os.MkdirTemp("", "naru-replay"); err != nil {
+		return err
+	}
+	for _, name := range goldenNames {
+		if j.outputs[name] == "" {
+			j.outputs[name] = filepath.Join(j.scratch, name)
+		}
+	}
+	return nil
+}
+
+// open opens the captures.
+func (j *replayJob) open(p *progress) (*replay.Source, error) {
+	var inputs []replay.Input
+	for _, name := range j.names {
+		var in io.Reader = j.c.App.Reader
+		if name != "-" {
+			f, err := os.Open(name)
+			if err != nil {
+				return nil, fileError(name, err)
+			}
+			j.closers = append(j.closers, f)
+			in = f
+			if p != nil {
+				in = p.watch(f)
+			}
+		}
+		inputs = append(inputs, replay.Input{Name: name, Stream: in})
+	}
+	return replay.NewSource(inputs...)
+}
+
+// run replays the captures once and writes the outputs.
+func (j *replayJob) run(outputs map[string]string) (*replay.Result, error) {
+	opt := j.opt
+	files := map[string]*os.File{}
+	for _, name := range goldenNames {
+		if path := outputs[name]; path != "" {
+			f, err := os.Create(path)
+			if err != nil {
+				return nil, fileError(path, err)
+			}
+			j.closers = append(j.closers, f)
+			files[name] = f
+		}
+	}
+	if f := files[replay.GoldenFrames]; f != nil {
+		opt.Frames = f
+	}
+	if f := files[replay.GoldenFlows]; f != nil {
+		opt.Flows = f
+	}
+	r, err := replay.New(opt)
+	if err != nil {
+		return nil, scriptError(j.c.String("script"), err)
+	}
+	result, err := j.feed(r)
+	if err != nil {
+		return nil, err
+	}
+	if f := files[replay.GoldenCounters]; f != nil {
+		err = result.WriteJSON(f)
+	}
+	for _, f := range files {
+		err = errors.Join(err, f.Close())
+	}
+	return result, err
+}
+
+// feed runs every packet.
+func (j *replayJob) feed(r *replay.Replay) (*replay.Result, error) {
+	p := newProgress(j.c)
+	defer p.end()
+	src, err := j.open(p)
+	if err != nil {
+		return nil, err
+	}
+	for n := 0; ; n++ {
+		packet, ifname, err := src.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := r.Packet(packet, ifname); err != nil {
+			return nil, err
+		}
+		p.tick(n)
+	}
+	p.end()
+	for _, w := range src.Warnings() {
+		fmt.Fprintf(j.c.App.ErrWriter, "naru replay: warning: %s\n", w)
+	}
+	return r.Finish()
+}

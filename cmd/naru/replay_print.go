@@ -1,0 +1,194 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"naru/internal/replay"
+)
+
+// goldenNames are the outputs that are compared, in the order in which differences are told.
+var goldenNames = []string{replay.GoldenFrames, replay.GoldenFlows, replay.GoldenCounters}
+
+// print prints what came of a run.
+func (j *replayJob) print(r *replay.Result, took time.Duration) error {
+	c := j.c
+	switch {
+	case c.String("output") == "json":
+		return r.WriteJSON(c.App.Writer)
+	case c.Bool("quiet"):
+		return nil
+	}
+	rate := float64(r.Packets) / max(took.Seconds(), 1e-9) / 1000
+	fmt.Fprintf(c.App.Writer, "read %s packets, %s flows, %.1fs of capture time in %.2fs (%.0f kpps), seed %d\n",
+		grouped(r.Packets), grouped(r.Flows), r.Seconds, took.Seconds(), rate, r.Seed)
+	fmt.Fprintf(c.App.Writer, "forwarded %s  answered %s  passed %s  dropped %s%s\n", grouped(r.Forwarded), grouped(r.Answered),
+		grouped(r.Passed), grouped(r.Dropped), reasons(r))
+	if r.PassedBy+r.NotEthernet+r.Cut > 0 {
+		fmt.Fprintf(c.App.Writer, "past naru %s  unknown link type %s  captured in part %s\n", grouped(r.PassedBy),
+			grouped(r.NotEthernet), grouped(r.Cut))
+	}
+	for _, s := range r.Services {
+		fmt.Fprintf(c.App.Writer, "%s   %s flows  %s\n", s.Name, grouped(s.Flows), shares(s))
+	}
+	return nil
+}
+
+// reasons is " (no_route 3, hop_limit 2)" of what was dropped.
+func reasons(r *replay.Result) string {
+	var list []string
+	for _, why := range r.Reasons {
+		if why.Verdict == "drop" {
+			list = append(list, fmt.Sprintf("%s %s", why.Name, grouped(why.Packets)))
+		}
+	}
+	if list == nil {
+		return ""
+	}
+	return " (" + strings.Join(list, ", ") + ")"
+}
+
+// shares is "b1 104  b2 103  b3 105   max/mean 1.01".
+func shares(s replay.Service) string {
+	var list []string
+	var most uint64
+	for _, b := range s.Backends {
+		list = append(list, fmt.Sprintf("%s %s", b.Name, grouped(b.Flows)))
+		most = max(most, b.Flows)
+	}
+	text := strings.Join(list, "  ")
+	if s.Flows > 0 {
+		text += fmt.Sprintf("   max/mean %.2f", float64(most)*float64(len(s.Backends))/float64(s.Flows))
+	}
+	return text
+}
+
+// grouped writes a number as 12,804.
+func grouped(n uint64) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// compare compares the outputs with the expected ones.
+func (j *replayJob) compare() error {
+	dir := j.c.String("expect")
+	if dir == "" {
+		return nil
+	}
+	differences := 0
+	for _, name := range goldenNames {
+		want := dir + string(os.PathSeparator) + name
+		text, err := compareFiles(name, j.outputs[name], want)
+		if err != nil {
+			return err
+		}
+		if text != "" {
+			differences++
+			fmt.Fprintf(j.c.App.Writer, "%s   %s\n", want, text)
+		}
+	}
+	if differences > 0 {
+		fmt.Fprintln(j.c.App.Writer, count(differences, "difference"))
+		return withCode(exitDiffers, nil)
+	}
+	return nil
+}
+
+func compareFiles(name, got, want string) (string, error) {
+	g, err := os.Open(got)
+	if err != nil {
+		return "", err
+	}
+	defer g.Close()
+	w, err := os.Open(want)
+	if os.IsNotExist(err) {
+		return "", fmt.Errorf("%s: no such file; make it with --regen", want)
+	}
+	if err != nil {
+		return "", fileError(want, err)
+	}
+	defer w.Close()
+	by := map[string]func(got, want io.Reader) (string, error){replay.GoldenFrames: replay.CompareFrames,
+		replay.GoldenFlows: replay.CompareFlows, replay.GoldenCounters: replay.CompareCounters}
+	text, err := by[name](g, w)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", want, err)
+	}
+	return text, nil
+}
+
+// regenerate writes the expected outputs.
+func (j *replayJob) regenerate() error {
+	dir := j.c.String("expect")
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return err
+	}
+	outputs := map[string]string{}
+	for _, name := range goldenNames {
+		outputs[name] = dir + string(os.PathSeparator) + name
+	}
+	began := time.Now()
+	result, err := j.run(outputs)
+	if err != nil {
+		return err
+	}
+	return j.print(result, time.Since(began))
+}
+
+// progressEvery is how many packets pass between two looks at the clock: our own choice.
+const progressEvery = 8192
+
+// progress tells a person at a terminal how far a replay is. nil: nobody is there.
+type progress struct {
+	out        io.Writer
+	size, read int64
+	shown      time.Time
+}
+
+func newProgress(c *cli.Context) *progress {
+	if c.Bool("quiet") || !isTerminal(c.App.ErrWriter) {
+		return nil
+	}
+	return &progress{out: c.App.ErrWriter, shown: time.Now()}
+}
+
+// watch counts what is read of a file.
+func (p *progress) watch(f *os.File) io.Reader {
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+		p.size += info.Size()
+	}
+	return io.TeeReader(f, p)
+}
+
+// Write counts bytes.
+func (p *progress) Write(b []byte) (int, error) {
+	p.read += int64(len(b))
+	return len(b), nil
+}
+
+func (p *progress) tick(packets int) {
+	if p == nil || packets%progressEvery != 0 || time.Since(p.shown) < 200*time.Millisecond {
+		return
+	}
+	p.shown = time.Now()
+	share := ""
+	if p.size > 0 {
+		share = fmt.Sprintf("%3d%%  ", p.read*100/p.size)
+	}
+	fmt.Fprintf(p.out, "\r%s%s packets ", share, grouped(uint64(packets)))
+}
+
+// end clears the line.
+func (p *progress) end() {
+	if p != nil {
+		fmt.Fprint(p.out, "\r\x1b[K")
+	}
+}

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"naru/internal/link/pcapfile"
+	"naru/internal/wire"
+	"naru/internal/wiretest"
+)
+
+// goldenCapture is the capture of testdata/replay: every mode, and most of what can happen to a packet.
+func goldenCapture(t *testing.T) []byte {
+	t.Helper()
+	const client, client6 = "10.20.40.80", "[2001:db8:20::80]"
+	text := bytes.Repeat([]byte("naru "), 280)
+	frames := []wiretest.Frame{
+		{Src: client + ":40001", Dst: "200.100.50.25:80", TCP: "S", Seq: 100, MSS: 1460},
+		{Src: "200.100.50.25:80", Dst: client + ":40001", TCP: "SA", Seq: 900, Ack: 101, MSS: 1460},
+		{Src: client + ":40001", Dst: "200.100.50.25:80", TCP: "A", Seq: 101, Ack: 901},
+		{Src: client + ":40001", Dst: "200.100.50.25:80", TCP: "AP", Seq: 101, Ack: 901, Payload: []byte("GET / HTTP/1.1\r\n\r\n"), DF: true, ID: 7},
+		{Src: "200.100.50.25:80", Dst: client + ":40001", TCP: "AP", Seq: 901, Ack: 119, Payload: text},
+		{Src: client + ":40002", Dst: "200.100.50.25:80", TCP: "S", Seq: 200},
+		{Src: client + ":40001", Dst: "200.100.50.25:80", TCP: "FA", Seq: 119, Ack: 2301},
+		{Src: "200.100.50.25:80", Dst: client + ":40001", TCP: "FA", Seq: 2301, Ack: 120},
+		{Src: client + ":40001", Dst: "200.100.50.25:80", TCP: "A", Seq: 120, Ack: 2302},
+		{Src: client + ":40003", Dst: "200.100.50.25:443", TCP: "S"},
+		{Src: client + ":40004", Dst: "200.100.50.25:80", TCP: "A", Seq: 5},
+		{Src: client + ":40005", Dst: "200.100.50.25:80", TCP: "S", TTL: 1},
+		{Src: client, Dst: "200.100.50.25", ICMP: []byte{8, 0, 0, 0, 0, 1, 0, 1, 'e', 'c', 'h', 'o'}},
+		{Src: client, Dst: "200.100.50.29", ICMP: []byte{8, 0, 0, 0, 0, 1, 0, 1, 'e', 'c', 'h', 'o'}},
+		{Src: client6 + ":40001", Dst: "[2001:db8:50::25]:80", TCP: "S", Seq: 100},
+		{Src: "[2001:db8:50::25]:80", Dst: client6 + ":40001", TCP: "SA", Seq: 900, Ack: 101},
+		{Src: client + ":40001", Dst: "200.100.50.26:53", UDP: true, Payload: []byte("question?")},
+		{Src: "200.100.50.26:53", Dst: client + ":40001", UDP: true, Payload: []byte("answer"), NoSum: true},
+		{Src: client + ":40002", Dst: "200.100.50.26:53", UDP: true, Payload: []byte("another question")},
+		{Src: client + ":40001", Dst: "200.100.50.27:80", TCP: "S", TOS: 3},
+		{Src: "200.100.50.27:80", Dst: client + ":40001", TCP: "SA"},
+		{Src: client + ":40001", Dst: "200.100.50.28:80", TCP: "S", TOS: 3},
+		{Src: client + ":40001", Dst: "200.100.50.29:80", TCP: "S", TOS: 3},
+		{Src: client + ":40001", Dst: "200.100.50.29:80", TCP: "A", Seq: 1, Payload: text, DF: true}, // too big for the tunnel
+		{Src: client + ":40001", Dst: "200.100.50.29:80", TCP: "A", Seq: 1, Payload: text, ID: 9},    // in two fragments
+		{Src: client6 + ":40001", Dst: "[2001:db8:50::30]:7777", UDP: true, Payload: []byte("move")},
+		{Src: "0.1.2.3:1", Dst: "200.100.50.25:80", TCP: "S"},
+		{Src: client + ":1", Dst: "8.8.8.8:80", TCP: "S"},
+		{Src: client + ":40006", Dst: "200.100.50.25:80", TCP: "SF"},
+		{Src: client + ":40001", Dst: "200.100.50.27:80", TCP: "R", Seq: 1, VLANs: []uint16{100}},
+	}
+	var b bytes.Buffer
+	w := pcapfile.NewWriter(&b)
+	w.AddInterface("", "")
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).UnixNano()
+	for i, f := range frames {
+		f.SrcMAC, f.DstMAC = wire.MAC{2, 0, 0, 0, 0, 1}, wire.MAC{2, 0, 0, 0, 0, 2}
+		frame := f.Bytes(t)
+		if i == 18 {
+			frame[len(frame)-1] ^= 1 // its checksum is wrong, and stays it
+		}
+		at += int64(10 * time.Millisecond)
+		w.Packet(0, at, frame, len(frame), "")
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+const goldenFolder = "testdata/replay/"
+
+// goldenLine is the command that the golden captures are compared with.
+const goldenLine = "replay -c " + goldenFolder + "naru.yaml --backends recorded " + goldenFolder + "in.pcapng"
+
+func TestTheGoldenCaptureIsWhatItsBuilderMakes(t *testing.T) {
+	want := goldenCapture(t)
+	if os.Getenv("NARU_REGEN") != "" {
+		if err := os.WriteFile(goldenFolder+"in.pcapng", want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(goldenFolder + "in.pcapng")
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%sin.pcapng is another one (%v): NARU_REGEN=1 renews it", goldenFolder, err)
+	}
+}
+
+func TestReplayGivesTheGoldenResult(t *testing.T) {
+	regen := ""
+	if os.Getenv("NARU_REGEN") != "" {
+		regen = " --regen"
+	}
+	code, out, errs := naru("", goldenLine+" --expect "+goldenFolder+"golden"+regen)
+	if code != 0 || errs != "" {
+		t.Errorf("exit %d, %s%sIf the change is meant: NARU_REGEN=1 go test ./cmd/naru -run Golden", code, out, errs)
+	}
+}
+
+func TestReplayNamesTheFirstDifferenceAndExits7(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range goldenNames {
+		b, err := os.ReadFile(filepath.Join(goldenFolder, "golden", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch name {
+		case "flows.jsonl":
+			b = bytes.Replace(b, []byte(`"backend":"b2"`), []byte(`"backend":"b7"`), 1)
+		case "counters.json":
+			b = bytes.Replace(b, []byte(`"hop_limit_answered": 1`), []byte(`"hop_limit_answered": 2`), 1)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	code, out, _ := naru("", goldenLine+" --expect "+dir)
+	for _, want := range []string{"flows.jsonl   flow 2: backend \"b2\", expected \"b7\"",
+		"counters.json   reasons.hop_limit_answered 1, expected 2", "2 differences"} {
+		if code != exitDiffers || !strings.Contains(out, want) {
+			t.Errorf("exit %d, want %q in\n%s", code, want, out)
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, "frames.pcapng")); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := naru("", goldenLine+" --expect "+dir); code != exitFailed || !strings.Contains(errs, "make it with --regen") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+}
+
+func TestReplayPrintsASummary(t *testing.T) {
+	code, out, errs := naru("", goldenLine)
+	for _, want := range []string{"read 30 packets, ", " 0.3s of capture time in ", ", seed 1\nforwarded ", "\nweb   ",
+		"dropped 3 (tcp_flags 1, ", "\npast naru 1  "} {
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("exit %d, want %q in\n%s%s", code, want, out, errs)
+		}
+	}
+	code, out, _ = naru("", goldenLine+" -o json")
+	var doc struct{ Kind string }
+	if err := json.Unmarshal([]byte(out), &doc); err != nil || code != 0 || doc.Kind != "Replay" {
+		t.Errorf("exit %d, %v: %s", code, err, out)
+	}
+	if code, out, errs := naru("", goldenLine+" -q"); code != 0 || out+errs != "" {
+		t.Errorf("exit %d: %s%s", code, out, errs)
+	}
+}
+
+func TestReplayMakesItsConfigurationItself(t *testing.T) {
+	line := "replay --vip auto --mode l2dsr " + goldenFolder + "in.pcapng"
+	code, out, errs := naru("", line)
+	if code != 0 || !strings.Contains(out, `vip: "200.100.50.25"`) || !strings.Contains(out, "mode: l2dsr") || errs != "" {
+		t.Errorf("exit %d: %s%s", code, out, errs)
+	}
+}
+
+func TestReplayReadsStandardInput(t *testing.T) {
+	capture, err := os.ReadFile(goldenFolder + "in.pcapng")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := "replay -c " + goldenFolder + "naru.yaml --backends recorded --expect " + goldenFolder + "golden -"
+	if code, out, errs := naru(string(capture), line); code != 0 {
+		t.Errorf("exit %d: %s%s", code, out, errs)
+	}
+	code, _, errs := naru(string(capture[:len(capture)-3]), strings.Replace(line, "--expect "+goldenFolder+"golden ", "", 1))
+	if code != 0 || !strings.Contains(errs, "warning: -: the file ends in the middle of a packet") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+}
+
+func TestReplayRefusesWhatItCannotDo(t *testing.T) {
+	inFolder(t, map[string]string{"good.yaml": example(t), "script": "1s drain nobody/b1\n", "bad": "x\n", "text": "no capture"})
+	for _, c := range []struct {
+		line string
+		code int
+		want string
+	}{
+		{"replay", exitUsage, "missing argument PCAP"},
+		{"replay --vip 1.2.3.4 x", exitUsage, `--vip "1.2.3.4" is not known; use auto`},
+		{"replay --vip auto -c good.yaml x", exitUsage, "leave -c out"},
+		{"replay --vip auto -", exitUsage, "give a file instead of standard input"},
+		{"replay --mode nat -c good.yaml x", exitUsage, "--mode is for --vip auto"},
+		{"replay --vip auto --mode nut x", exitUsage, `--mode "nut" is not known; use fullnat, nat`},
+		{"replay --backends none x", exitUsage, `--backends "none" is not known`},
+		{"replay --regen x", exitUsage, "give it"},
+		{"replay -c - -", exitUsage, "give - only once"},
+		{"replay -c good.yaml absent", exitFailed, "absent: no such file"},
+		{"replay -c good.yaml text", exitFailed, "text: pcapfile: at byte 0: this is no capture file"},
+		{"replay -c good.yaml --script script text", exitConfig, "script: line 1: there is no backend nobody/b1"},
+		{"replay -c good.yaml --script bad text", exitConfig, `bad: line 1: "x" is no time`},
+		{"replay -c good.yaml --out absent/x text", exitFailed, "absent/x: no such file"},
+	} {
+		if code, _, errs := naru("", c.line); code != c.code || !strings.Contains(errs, c.want) {
+			t.Errorf("%s: exit %d, want %d and %q in %s", c.line, code, c.code, c.want, errs)
+		}
+	}
+}

@@ -1,0 +1,155 @@
+package replay
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+
+	"naru/forwarder"
+	"naru/internal/config"
+	"naru/internal/conntrack"
+	"naru/internal/link/pcapfile"
+	"naru/internal/record"
+	"naru/internal/wire"
+)
+
+// made is the comment of a frame that no packet caused.
+const made = "- made by naru"
+
+// frameWriter writes packets and what they became as pcapng.
+type frameWriter struct {
+	out *pcapfile.Writer
+
+	// The packet at hand, as it came.
+	in      []byte
+	length  int
+	leg     int
+	pending bool
+	comment string // of it
+
+	notes []note // of the frames of this call
+}
+
+// note is the comment of frames that were sent because of one packet.
+type note struct {
+	frames  []*wire.Frame
+	comment string
+}
+
+func newFrameWriter(w io.Writer, cfg *config.Config) *frameWriter {
+	f := &frameWriter{out: pcapfile.NewWriter(w)}
+	for _, ifc := range cfg.Interfaces {
+		f.out.AddInterface(ifc.Name, "towards "+sides[ifc.Side])
+	}
+	return f
+}
+
+var sides = map[string]string{"client": "clients", "backend": "backends", "both": "clients and backends"}
+
+// arrived keeps a packet until the engine has decided about it: of the capture as it was there, of anybody else as it is.
+func (w *frameWriter) arrived(f *wire.Packet, captured *pcapfile.Packet) {
+	w.in, w.length, w.leg, w.pending, w.comment = w.in[:0], 0, int(f.Leg), true, ""
+	if captured != nil && captured.Link == pcapfile.LinkEthernet {
+		w.length = captured.Length
+	}
+	w.in = append(w.in, f.Bytes()...)
+}
+
+func (w *frameWriter) note(rec *forwarder.Record) {
+	comment := record.Comment(rec)
+	if w.pending && !rec.Late {
+		w.comment = comment
+	}
+	if len(rec.Sent) == 0 {
+		return
+	}
+	w.notes = append(w.notes, note{})
+	n := &w.notes[len(w.notes)-1]
+	n.frames, n.comment = append(n.frames, rec.Sent...), comment
+}
+
+// write writes the packet at hand and what the engine put out.
+func (w *frameWriter) write(at int64, out *forwarder.Output) {
+	if w.pending {
+		w.out.Packet(w.leg, at, w.in, w.length, w.comment)
+		w.pending = false
+	}
+	for leg, frames := range out.Legs {
+		for _, f := range frames {
+			w.out.Packet(leg, at, f.Bytes(), f.Len, w.commentOf(f))
+		}
+	}
+	w.notes = w.notes[:0]
+}
+
+func (w *frameWriter) commentOf(f *wire.Frame) string {
+	for i := range w.notes {
+		for _, g := range w.notes[i].frames {
+			if f == g {
+				return w.notes[i].comment
+			}
+		}
+	}
+	return made
+}
+
+// flowWriter writes connections as JSON lines.
+type flowWriter struct {
+	out *bufio.Writer
+	enc *json.Encoder
+	err error
+}
+
+func newFlowWriter(w io.Writer) *flowWriter {
+	f := &flowWriter{out: bufio.NewWriter(w)}
+	f.enc = json.NewEncoder(f.out)
+	f.enc.SetEscapeHTML(false)
+	return f
+}
+
+// flowLine is one connection. Times are seconds after the first packet, to 16.8 ms at the start.
+type flowLine struct {
+	Flow           string  `json:"flow"`
+	Service        string  `json:"service"`
+	Backend        string  `json:"backend"`
+	Mode           string  `json:"mode"`
+	Protocol       string  `json:"protocol"`
+	Client         string  `json:"client"`
+	VIP            string  `json:"vip"`
+	Local          string  `json:"local,omitempty"` // of full NAT: whose port maps back to the client
+	Server         string  `json:"server"`
+	Start          float64 `json:"start"`
+	End            float64 `json:"end"`
+	State          string  `json:"state"`
+	Ended          string  `json:"ended"` // closed, idle, replaced; open at the end of the capture
+	RequestPackets uint64  `json:"request_packets"`
+	RequestBytes   uint64  `json:"request_bytes"`
+	ReplyPackets   uint64  `json:"reply_packets"`
+	ReplyBytes     uint64  `json:"reply_bytes"`
+}
+
+var protocols = map[uint8]string{wire.ProtoTCP: "tcp", wire.ProtoUDP: "udp"}
+
+func (w *flowWriter) write(c *forwarder.Connection, now wire.Time, ended string) {
+	rec := forwarder.Record{Service: c.Service, Mode: c.Mode, Encap: c.Encap}
+	line := flowLine{
+		Flow: c.Flow.String(), Service: c.Service, Backend: c.Backend, Mode: rec.ModeName(), Protocol: protocols[c.Proto],
+		Client: endpoint(c.Client, c.ClientPort), VIP: endpoint(c.VIP, c.VIPPort), Server: endpoint(c.Address, c.BackendPort),
+		Start: seconds(c.Start), End: seconds(now), State: c.State.String(), Ended: ended,
+		RequestPackets: c.Packets[conntrack.Original], RequestBytes: c.Bytes[conntrack.Original],
+		ReplyPackets: c.Packets[conntrack.Reply], ReplyBytes: c.Bytes[conntrack.Reply],
+	}
+	if c.Mode == forwarder.FullNAT {
+		line.Local = endpoint(c.Local, c.LocalPort)
+	}
+	if err := w.enc.Encode(line); err != nil && w.err == nil {
+		w.err = fmt.Errorf("replay: flows: %w", err)
+	}
+}
+
+func endpoint(a wire.Addr, port uint16) string { return netip.AddrPortFrom(a.Netip(), port).String() }
+
+// seconds is a time after the first packet, to a microsecond.
+func seconds(t wire.Time) float64 { return float64(max(0, t-begin)/1000) / 1e6 }
