@@ -105,6 +105,8 @@ type Candidate struct {
 	Addr   wire.Addr
 	Port   uint16
 	Weight uint32
+	State  State
+	Share  uint32 // of the weight, of FullShare; 0 means all
 	Active int64
 	Chosen bool
 }

@@ -83,7 +83,7 @@ func (r *Record) pick(svc *service, chosen int, counted int64) {
 			active -= counted
 		}
 		r.Candidates = append(r.Candidates, Candidate{Name: b.Name, Addr: svc.addrs[i], Port: b.Port, Weight: b.Weight,
-			Active: active, Chosen: i == chosen})
+			State: b.State, Share: b.Share, Active: active, Chosen: i == chosen})
 	}
 }
 

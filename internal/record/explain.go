@@ -169,8 +169,12 @@ func scheduled(r *forwarder.Record, _ *Explanation) (string, []string) {
 		if c.Chosen {
 			chosen, mark, why = c.Name, "*", "chosen"
 		}
-		details = append(details, fmt.Sprintf("%s %s %s  weight %d  active %d  %s",
-			mark, c.Name, candidateAddr(c), c.Weight, c.Active, why))
+		weight := fmt.Sprint(c.Weight)
+		if s := share(c); s != "" {
+			weight += " (slow start: " + s + ")"
+		}
+		details = append(details, fmt.Sprintf("%s %s %s  %s  weight %s  active %d  %s",
+			mark, c.Name, candidateAddr(c), c.State, weight, c.Active, why))
 	}
 	return chosen, details
 }
@@ -184,7 +188,10 @@ func candidateAddr(c *forwarder.Candidate) string {
 
 // notChosen says why the scheduler took another one.
 func notChosen(r *forwarder.Record, c *forwarder.Candidate) string {
-	if c.Weight == 0 {
+	switch {
+	case c.State != forwarder.Up:
+		return c.State.String() + ": no new connections"
+	case c.Weight == 0:
 		return "weight 0: no new connections"
 	}
 	switch r.Scheduler {
@@ -192,8 +199,12 @@ func notChosen(r *forwarder.Record, c *forwarder.Candidate) string {
 		return "not its turn"
 	case "lc":
 		return "another has as few, or fewer"
+	case "wlc", "sed", "nq":
+		return "another has as few for its weight, or fewer"
 	case "sh", "mh":
 		return "the hash is another's"
+	case "twos":
+		return "not drawn, or more loaded"
 	}
 	return "not chosen"
 }

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"fmt"
 	"net"
 
 	"naru/forwarder"
@@ -45,6 +46,8 @@ type Candidate struct {
 	Address string `json:"address"`
 	Port    uint16 `json:"port,omitempty"` // 0: the client's destination port
 	Weight  uint32 `json:"weight"`
+	State   string `json:"state"`
+	Share   string `json:"share,omitempty"` // of the weight while it starts slowly, as 25%
 	Active  int64  `json:"active"`
 	Chosen  bool   `json:"chosen,omitempty"`
 }
@@ -106,7 +109,8 @@ func NewLine(r *forwarder.Record) *Line {
 		}
 	}
 	for _, c := range r.Candidates {
-		l.Candidates = append(l.Candidates, Candidate{c.Name, c.Addr.String(), c.Port, c.Weight, c.Active, c.Chosen})
+		l.Candidates = append(l.Candidates, Candidate{c.Name, c.Addr.String(), c.Port, c.Weight, c.State.String(),
+			share(&c), c.Active, c.Chosen})
 	}
 	return l
 }
@@ -120,6 +124,14 @@ func direction(r *forwarder.Record) string {
 		return "reply"
 	}
 	return "request"
+}
+
+// share says how much of a weight counts, if it is not all.
+func share(c *forwarder.Candidate) string {
+	if c.Share == 0 || c.Share >= forwarder.FullShare {
+		return ""
+	}
+	return fmt.Sprintf("%d%%", uint64(c.Share)*100/forwarder.FullShare)
 }
 
 func headers(h *forwarder.Headers) Headers {

@@ -1,0 +1,44 @@
+package conntrack
+
+import "naru/internal/wire"
+
+// CopyPath interns a path of another table here.
+func (t *Table) CopyPath(from *Table, id PathID) PathID {
+	p := *from.paths.at(id)
+	times := p.timeouts
+	to := t.AddPath(p, Idle{})
+	t.paths.at(to).timeouts = times
+	return to
+}
+
+// Copy makes a connection of another table one of this table, by a path of this table. It returns None when there is no
+// room. The copy has no memory of a next hop.
+func (t *Table) Copy(now wire.Time, c *Conn, path PathID) ID {
+	n := *c
+	n.Path, n.NextHopGen = path, 0
+	p := t.paths.at(path)
+	original, reply := n.flow(p, Original), n.flow(p, Reply)
+	id := t.Insert(now, &n, t.Hash(&original), t.Hash(&reply))
+	if id != None {
+		copied := &t.conns[id]
+		copied.Start, copied.deadline = c.Start, c.deadline
+	}
+	return id
+}
+
+// Peek returns a connection of a class that is about as old as any, or None. Unlike Oldest it changes nothing.
+func (t *Table) Peek(class Class) ID {
+	if class == Closed {
+		return t.first(closed)
+	}
+	w := &t.wheels[class.wheel()]
+	for i := range w.slots {
+		if id := t.first(w.list(w.hand + i)); id != None {
+			return id
+		}
+	}
+	return None
+}
+
+// Shrink makes the table's capacity the number of connections that it has; none may have been removed from it.
+func (t *Table) Shrink() { t.conns = t.conns[:t.unused] }
