@@ -87,9 +87,6 @@ func newCheckResult(path string, src []byte, strict bool) *checkResult {
 	if invalid := (*config.InvalidError)(nil); errors.As(err, &invalid) {
 		problems = invalid.Problems
 	}
-	if err == nil {
-		problems = append(problems, unavailable(cfg)...)
-	}
 	r := &checkResult{Kind: "Check", APIVersion: "naru/v1", File: path, Problems: []checkProblem{}, problems: problems}
 	for i := range problems {
 		p := &problems[i]

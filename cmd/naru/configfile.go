@@ -45,15 +45,6 @@ func fileError(path string, err error) error {
 	return fmt.Errorf("%s: %w", path, err)
 }
 
-// unavailable returns what a configuration asks for that this version of naru does not do.
-func unavailable(cfg *config.Config) []config.Problem {
-	if cfg.Node.Workers <= 1 {
-		return nil
-	}
-	return []config.Problem{cfg.Problem("node.workers",
-		fmt.Sprintf("%d workers are not available in this version of naru", cfg.Node.Workers), "use 1 or auto")}
-}
-
 // loadConfig reads and checks a configuration for a command that goes on with it. Problems are printed to stderr, and
 // the error says no more than that there are some. src is for config.Format.
 func loadConfig(path string, stdin io.Reader, stderr io.Writer) (cfg *config.Config, src []byte, err error) {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/net/bpf"
 
 	"naru/forwarder"
 	"naru/internal/config"
@@ -70,10 +71,6 @@ func runAction(c *cli.Context) error {
 	cfg, src, err := loadConfig(c.String("config"), c.App.Reader, c.App.ErrWriter)
 	if err != nil {
 		return err
-	}
-	if problems := unavailable(cfg); problems != nil {
-		printProblems(c.App.ErrWriter, problems, src)
-		return withCode(exitConfig, nil)
 	}
 	seed, err := newSeed(c)
 	if err != nil {
@@ -179,7 +176,9 @@ func startError(stderr io.Writer, cfg *config.Config, src []byte, err error) err
 }
 
 func openDevices(cfg *config.Config) func(worker, workers int) (link.Set, error) {
-	return func(int, int) (link.Set, error) {
+	// The workers' devices of an interface share its traffic; the director says how.
+	shared := make([]afpacket.Fanout, len(cfg.Interfaces))
+	return func(_, workers int) (link.Set, error) {
 		var devs []*afpacket.Device
 		fail := func(err error) (link.Set, error) {
 			for _, d := range devs {
@@ -187,8 +186,13 @@ func openDevices(cfg *config.Config) func(worker, workers int) (link.Set, error)
 			}
 			return link.Set{}, err
 		}
-		for _, ifc := range cfg.Interfaces {
-			d, err := afpacket.Open(ifc.Name, afpacket.Options{})
+		for i, ifc := range cfg.Interfaces {
+			var opt afpacket.Options
+			if workers > 1 {
+				shared[i].Program = []bpf.Instruction{bpf.RetConstant{}}
+				opt.Fanout = &shared[i]
+			}
+			d, err := afpacket.Open(ifc.Name, opt)
 			if err != nil {
 				return fail(err)
 			}

@@ -537,11 +537,11 @@ var refusals = map[string]struct {
 	"no privilege": {
 		uid: nobody, code: exitPermission, want: []string{"CAP_NET_ADMIN", "root"},
 	},
-	"too many workers": {
+	"a processor that is not there": {
 		change: func(t *testing.T, n *liveNet) {
-			n.write(t, strings.Replace(liveConfig, "node: {", "node: {workers: 2, ", 1))
+			n.write(t, strings.Replace(liveConfig, "node: {", "node: {cpus: [0, 1000], ", 1))
 		},
-		code: exitConfig, want: []string{"node.workers", "use 1 or auto"},
+		code: exitFailed, want: []string{"node.cpus[1]", "processor 1000 is not there"},
 	},
 	"a bad configuration": {
 		change: func(t *testing.T, n *liveNet) { n.write(t, liveConfig+"colour: blue\n") },

@@ -11,6 +11,7 @@ import (
 
 // check looks at how the parts fit together. What was not read well is zero and already reported: it is passed over.
 func (d *decoder) check() {
+	d.checkCPUs()
 	d.checkInterfaces()
 	d.checkVIPs()
 	d.checkNeighbors()

@@ -112,6 +112,7 @@ func (d *decoder) node(v value) {
 	d.mapping(v, append([]field{
 		{"name", func(v value) { n.Name = d.nodeName(v) }},
 		{"workers", func(v value) { n.Workers = d.workers(v) }},
+		{"cpus", func(v value) { d.cpus(v) }},
 		{"connections", func(v value) { set(&n.Connections)(d.integer(v, minConnections, maxConnections)); n.fillLimits() }},
 		{"limits", d.limits},
 	}, later("hash_key_file")...))

@@ -17,7 +17,7 @@ func Load(file string, src []byte) (*Config, []Problem, error) {
 		empty:  map[string]bool{},
 		cfg: &Config{
 			File:  file,
-			Node:  Node{Connections: defaultConnections},
+			Node:  Node{Connections: defaultConnections, CPUs: CPUs{Auto: true}},
 			Fence: "nft",
 			Admin: Admin{Socket: DefaultSocket},
 		},

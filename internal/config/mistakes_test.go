@@ -387,6 +387,22 @@ func TestWrongValues(t *testing.T) {
 				`2:57: node.limits.syn: unknown field; known here: handshakes, tcp, udp`,
 		},
 		{
+			"processors",
+			"version: 1",
+			"version: 1\nnode: {workers: 2, cpus: [1, 1, x, 2000]}",
+			`
+2:26: node.cpus: 4 processors for 2 workers; name one for each worker, or write workers: auto
+2:30: node.cpus[1]: processor 1 is listed twice, first as node.cpus[0]; name each once: two workers would wait for each other
+2:33: node.cpus[2]: "x" is not a decimal number; write a whole number from 0 to 1023
+2:36: node.cpus[3]: 2000 is out of range 0..1023; write a whole number from 0 to 1023`,
+		},
+		{
+			"no processors, and a word for them",
+			"version: 1",
+			"version: 1\nnode: {cpus: all}",
+			"2:14: node.cpus: \"all\" is not one of auto, none",
+		},
+		{
 			"workers that are no number",
 			"version: 1",
 			"version: 1\nnode: {workers: all}",

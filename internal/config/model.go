@@ -24,8 +24,16 @@ type Config struct {
 type Node struct {
 	Name        string // empty: the host's name
 	Workers     int    // 0: auto
-	Connections int    // capacity of the connection tables, over all workers
+	CPUs        CPUs
+	Connections int // capacity of the connection tables, over all workers
 	Limits      Limits
+}
+
+// CPUs says which processors the workers run on: those of the list, the i-th for the i-th worker; with Auto naru chooses;
+// else none is bound to any.
+type CPUs struct {
+	Auto bool
+	List []int
 }
 
 // Interface is one leg.

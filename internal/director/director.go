@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/net/bpf"
+
 	"naru/forwarder"
 	"naru/internal/compile"
 	"naru/internal/config"
@@ -42,6 +44,7 @@ type Director struct {
 	mirror  *kernel.Mirror
 	fence   *kernel.Fence // nil with fence: none
 	workers []*worker
+	start   time.Time // the workers' time counts from here
 	events  chan forwarder.Event
 
 	// What follows belongs to whoever holds mu: New, the loop of Run, Reload.
@@ -51,6 +54,7 @@ type Director struct {
 	spec     kernel.FenceSpec
 	compiled forwarder.Config
 	snapshot *forwarder.Snapshot
+	program  []bpf.RawInstruction // by which the kernel shares traffic out among several workers
 	groups   []map[[6]byte]bool
 	up       map[string]bool // interfaces that were up when last seen
 	paths    paths
@@ -62,7 +66,7 @@ type Director struct {
 // *kernel.OwnedError if another naru runs here, and wraps os.ErrPermission or kernel.ErrUnsupported where those are the
 // cause. After an error nothing is left behind.
 func New(opt Options) (*Director, error) {
-	d := &Director{opt: opt, log: opt.Log, cfg: opt.Config, up: map[string]bool{},
+	d := &Director{opt: opt, log: opt.Log, cfg: opt.Config, up: map[string]bool{}, start: time.Now(),
 		events: make(chan forwarder.Event, eventRoom), paths: newPaths(), standing: newStanding()}
 	if err := d.build(); err != nil {
 		_ = d.Close()
@@ -97,10 +101,8 @@ func (d *Director) build() (err error) {
 	if d.snapshot, err = forwarder.Compile(d.compiled, workers, d.opt.Seed, nil); err != nil {
 		return err
 	}
-	for i := range workers {
-		if err := d.addWorker(i, workers); err != nil {
-			return err
-		}
+	if err := d.addWorkers(workers); err != nil {
+		return err
 	}
 	d.paths.follow(d.cfg, host)
 	d.groups = groups(&d.compiled)
@@ -111,25 +113,47 @@ func (d *Director) build() (err error) {
 	return nil
 }
 
-// workerCount is one for "auto": more need devices that share the traffic out.
-func workerCount(cfg *config.Config) int { return max(1, cfg.Node.Workers) }
+// addWorkers makes the workers in order: their number is the order in which their devices join the groups that share the
+// traffic out. Until the last has joined, what comes to the wrong one is handed over.
+func (d *Director) addWorkers(workers int) error {
+	allowed, err := allowedCPUs()
+	if err != nil {
+		return err
+	}
+	if err := hostError(checkCPUs(d.cfg, allowed)); err != nil {
+		return err
+	}
+	opt := forwarder.Options{Seed: d.opt.Seed, Workers: workers}
+	if workers > 1 {
+		opt.Exchange = forwarder.NewExchange(workers)
+	}
+	cpus := processors(d.cfg.Node.CPUs, workers, allowed)
+	for opt.Worker = range workers {
+		if err := d.addWorker(opt, cpus[opt.Worker]); err != nil {
+			return err
+		}
+	}
+	introduce(d.workers)
+	return d.steer(d.snapshot)
+}
 
-func (d *Director) addWorker(i, workers int) error {
-	set, err := d.opt.Open(i, workers)
+func (d *Director) addWorker(opt forwarder.Options, cpu int) error {
+	set, err := d.opt.Open(opt.Worker, opt.Workers)
 	if err != nil {
 		return err
 	}
-	memory, err := tableMemory(d.cfg.Node.Connections / workers)
+	if opt.Memory, err = tableMemory(d.cfg.Node.Connections / opt.Workers); err != nil {
+		_ = set.Close()
+		return err
+	}
+	engine, err := forwarder.New(opt, d.snapshot)
 	if err != nil {
 		_ = set.Close()
 		return err
 	}
-	engine, err := forwarder.New(forwarder.Options{Seed: d.opt.Seed, Worker: i, Workers: workers, Memory: memory}, d.snapshot)
-	if err != nil {
-		_ = set.Close()
-		return err
-	}
-	d.workers = append(d.workers, newWorker(i, set, engine, d.opt.Record, d.queueEvent))
+	w := newWorker(opt.Worker, set, engine, d.opt.Record, d.queueEvent)
+	w.cpu, w.start = cpu, d.start
+	d.workers = append(d.workers, w)
 	return nil
 }
 
@@ -219,6 +243,10 @@ func needsRestart(old, cfg *config.Config) error {
 		return fmt.Errorf("fence: a change %w", ErrRestart)
 	case workerCount(old) != workerCount(cfg):
 		return fmt.Errorf("node.workers: a change %w", ErrRestart)
+	case !reflect.DeepEqual(old.Node.CPUs, cfg.Node.CPUs):
+		return fmt.Errorf("node.cpus: a change %w", ErrRestart)
+	case workerCount(cfg) > 1 && keepsPorts(cfg) && !keepsPorts(old):
+		return fmt.Errorf("nat.keep_client_port: the first service with it %w with several workers", ErrRestart)
 	case old.Node.Connections != cfg.Node.Connections:
 		return fmt.Errorf("node.connections: a change %w", ErrRestart)
 	}
@@ -243,6 +271,9 @@ func (d *Director) apply(cfg *config.Config, host *kernel.State) error {
 		if snapshot, err = forwarder.Compile(next, len(d.workers), d.opt.Seed, d.snapshot); err != nil {
 			return err
 		}
+	}
+	if err := d.steer(snapshot); err != nil {
+		return err
 	}
 	d.claims.add(cfg)
 	if err := d.updateFence(fenceSpec(cfg, host, &d.claims)); err != nil {

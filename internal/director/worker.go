@@ -31,6 +31,8 @@ type worker struct {
 	out    *forwarder.Output
 	events [eventBatch]forwarder.Event
 	start  time.Time // Time counts from here
+	cpu    int       // where it runs; -1 is anywhere
+	peers  []*worker // all workers, by number
 
 	published atomic.Pointer[forwarder.Counters]
 	calls     chan func() // run on the worker's goroutine
@@ -41,7 +43,7 @@ type worker struct {
 func newWorker(id int, set link.Set, engine *forwarder.Engine, trace forwarder.Trace,
 	event func(forwarder.Event)) *worker {
 	w := &worker{id: id, set: set, engine: engine, trace: trace, event: event,
-		batch: make([]wire.Packet, batchSize), out: forwarder.NewOutput(len(set.Devices)), start: time.Now(),
+		batch: make([]wire.Packet, batchSize), out: forwarder.NewOutput(len(set.Devices)), start: time.Now(), cpu: -1,
 		calls: make(chan func()), done: make(chan struct{})}
 	w.published.Store(new(forwarder.Counters))
 	return w
@@ -53,12 +55,21 @@ func (w *worker) now() wire.Time { return wire.Time(time.Second + time.Since(w.s
 // run moves packets until stop is called (nil) or a device is broken.
 func (w *worker) run() error {
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	if w.cpu < 0 { // a thread that is bound to a processor is of no use to others
+		defer runtime.UnlockOSThread()
+	}
 	defer close(w.done)
 	defer w.publish()
+	if err := pin(w.cpu); err != nil {
+		return err
+	}
 	var ticked, published wire.Time
 	for !w.quit.Load() {
-		idle := true
+		n, err := w.takeOver()
+		if err != nil {
+			return err
+		}
+		idle := n == 0
 		for leg := range w.set.Devices {
 			n, err := w.receive(leg)
 			if err != nil {
@@ -132,6 +143,7 @@ func (w *worker) send() error {
 			return fmt.Errorf("director: send: %w", err)
 		}
 	}
+	w.wakePeers()
 	return nil
 }
 

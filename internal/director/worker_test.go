@@ -63,6 +63,14 @@ func fakeSet() (link.Set, [2]*fakeDevice) {
 
 func testWorker(t *testing.T, id, workers int, set link.Set) *worker {
 	t.Helper()
+	if workers == 1 {
+		return workerOver(t, id, workers, set, nil)
+	}
+	return workerOver(t, id, workers, set, forwarder.NewExchange(workers))
+}
+
+func workerOver(t *testing.T, id, workers int, set link.Set, x *forwarder.Exchange) *worker {
+	t.Helper()
 	c, err := compile.Config(testConfig(), testHost())
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +80,8 @@ func testWorker(t *testing.T, id, workers int, set link.Set) *worker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := forwarder.New(forwarder.Options{Seed: seed, Worker: id, Workers: workers, Connections: 1024}, snap)
+	opt := forwarder.Options{Seed: seed, Worker: id, Workers: workers, Connections: 1024, Exchange: x}
+	e, err := forwarder.New(opt, snap)
 	if err != nil {
 		t.Fatal(err)
 	}

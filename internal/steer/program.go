@@ -77,7 +77,6 @@ const (
 	error6
 	decide6
 	pair6
-	toLocal
 	toFirst // worker 0
 	numLabels
 )
@@ -100,10 +99,6 @@ func (p *Plan) Program() ([]Instruction, error) {
 	a.link()
 	a.ipv4()
 	a.ipv6()
-	a.here(toLocal)
-	a.emit(ldScratch, atDstPort)
-	a.emit(moduloConst, p.workers)
-	a.emit(returnA, 0)
 	a.here(toFirst)
 	a.emit(returnConst, 0)
 	if len(a.code) > maxProgram {
@@ -269,9 +264,11 @@ func (a *assembler) address6(at, to uint32) {
 // decide is Owner, for addresses of which the words from first on count.
 func (a *assembler) decide(first uint32) {
 	p := a.plan
-	for _, hit := range a.matches(a.ofFamily(p.opt.Locals, first), atDst, first) {
-		a.open[hit] = toLocal
-	}
+	a.ifAny(a.ofFamily(p.opt.Locals, first), atDst, first, func() {
+		a.emit(ldScratch, atDstPort)
+		a.emit(moduloConst, p.workers)
+		a.emit(returnA, 0)
+	})
 	if routed := a.ofFamily(p.opt.Routed, first); len(routed) > 0 {
 		a.ifAny(a.ofFamily(p.opt.VIPs, first), atDst, first, func() { a.client(atSrc, atSrcPort, first) })
 		a.ifAny(routed, atSrc, first, func() { a.client(atDst, atDstPort, first) })

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 
 	"naru/internal/wire"
 	"naru/internal/wiretest"
@@ -341,5 +342,37 @@ func TestTooManyAddressesAreRefused(t *testing.T) {
 	}
 	if o := p.Options(); fmt.Sprint(o.Workers, len(o.Locals)) != "2 1000" {
 		t.Errorf("options %v", o)
+	}
+}
+
+// TestTheKernelTakesTheProgram: its checker follows every path and wants each place in scratch memory written before it is
+// read, which an interpreter does not tell.
+func TestTheKernelTakesTheProgram(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fds[0])
+	defer unix.Close(fds[1])
+	for _, workers := range []int{1, 2, 64} {
+		m := newMaker(uint64(workers))
+		plans := []*Plan{New(Options{Workers: workers})}
+		for range 8 {
+			plans = append(plans, m.plan(workers))
+		}
+		for _, p := range plans {
+			code, err := p.Program()
+			if err != nil {
+				t.Fatal(err)
+			}
+			filter := make([]unix.SockFilter, len(code))
+			for i, in := range code {
+				filter[i] = unix.SockFilter{Code: in.Op, Jt: in.Jt, Jf: in.Jf, K: in.K}
+			}
+			prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+			if err := unix.SetsockoptSockFprog(fds[0], unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog); err != nil {
+				t.Fatalf("%+v: %v", p.Options(), err)
+			}
+		}
 	}
 }

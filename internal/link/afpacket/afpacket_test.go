@@ -468,6 +468,62 @@ func TestFanoutGivesEachFrameToTheMemberThatTheProgramNames(t *testing.T) {
 	}
 }
 
+// TestFanoutMembersKeepTheirNumbers takes the interface down, and sets another program.
+func TestFanoutMembersKeepTheirNumbers(t *testing.T) {
+	drivers(t, func(t *testing.T, driver Driver) {
+		a, b := wired(t)
+		da := open(t, a, "v0", Options{})
+		// The result is the last byte of the source port.
+		number := []bpf.Instruction{bpf.LoadMemShift{Off: 0}, bpf.LoadIndirect{Off: 1, Size: 1}, bpf.RetA{}}
+		fanouts := []*Fanout{{Program: []bpf.Instruction{bpf.RetConstant{}}}, {Program: []bpf.Instruction{bpf.RetConstant{}}}}
+		other := open(t, b, "v1", Options{Driver: driver, Fanout: fanouts[1]}) // a group of its own
+		var members []*Device
+		for range 3 {
+			members = append(members, open(t, b, "v1", Options{Driver: driver, Fanout: fanouts[0]}))
+		}
+		if fanouts[0].Group == fanouts[1].Group {
+			t.Fatalf("both groups have number %d", fanouts[0].Group)
+		}
+		raw, err := bpf.Assemble(number)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := members[1].Steer(raw); err != nil {
+			t.Fatal(err)
+		}
+		for _, when := range []string{"at first", "after the interface was down"} {
+			for i := range uint16(9) {
+				send(t, da, udp(da, members[0], 256+i%3))
+			}
+			for i, m := range members {
+				for _, p := range receive(t, m, 3) {
+					if got := int(p.Bytes()[35]); got != i {
+						t.Errorf("%s: member %d receives what is member %d's", when, i, got)
+					}
+				}
+			}
+			receive(t, other, 9)
+			b.Down(t, "v1")
+			b.Up(t, "v1")
+			batch := make([]wire.Packet, 8)
+			for _, d := range append(members, other) {
+				for range 3 { // what came with the change of the link, and its being down
+					if _, err := d.Recv(batch); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+		if err := da.Steer(raw); err == nil {
+			t.Error("a device that is in no group takes a program")
+		}
+		members[2].Close()
+		if err := members[2].Steer(raw); !errors.Is(err, link.ErrClosed) {
+			t.Errorf("Steer after Close: %v", err)
+		}
+	})
+}
+
 func TestFanoutWithoutProgramIsRefused(t *testing.T) {
 	_, b := wired(t)
 	b.Do(t, func() {
