@@ -25,6 +25,7 @@ var may = map[string]string{
 
 	"internal/link":          "internal/wire",
 	"internal/link/afpacket": "internal/wire internal/link",
+	"internal/link/afxdp":    "internal/wire internal/link",
 	"internal/link/memory":   "internal/wire internal/link",
 	"internal/link/pcapfile": "internal/wire",
 	"internal/link/linktest": "internal/wire internal/link",

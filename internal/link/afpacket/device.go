@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"naru/internal/link"
@@ -49,6 +50,9 @@ type Options struct {
 	// SendBuffer is how many bytes may wait in the queueing discipline and the driver; 0 is DefaultSendBuffer.
 	// Without CAP_NET_ADMIN net.core.wmem_max is the limit.
 	SendBuffer int
+
+	// Filter is a socket filter (classic BPF) that lets in what it returns not 0 for; nil lets everything in.
+	Filter []bpf.RawInstruction
 
 	// Fanout makes the device one of several that share the interface's frames; nil takes them all.
 	Fanout *Fanout
@@ -161,6 +165,9 @@ func (d *Device) Refresh() error {
 	d.info.Store(&info)
 	return nil
 }
+
+// Control calls f with the descriptor that becomes readable when a frame arrives. It must not be closed.
+func (d *Device) Control(f func(fd uintptr)) error { return d.rx.sock.rc.Control(f) }
 
 // Info implements link.Device; Refresh changes it.
 func (d *Device) Info() link.Info { return *d.info.Load() }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"unsafe"
 
 	"github.com/mdlayher/packet"
 	"golang.org/x/net/bpf"
@@ -99,15 +100,31 @@ func listenRx(ifi *net.Interface, opt *Options) (s *sock, r *ring, err error) {
 				return err
 			}
 		}
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); err != nil {
-			return fmt.Errorf("lift filter: %w", err)
-		}
-		return nil
+		return letIn(fd, opt.Filter)
 	})
 	if err != nil && r != nil {
 		r.close()
 	}
 	return s, r, err
+}
+
+// letIn puts the filter in place of the one that has let nothing in, or no filter at all.
+func letIn(fd int, filter []bpf.RawInstruction) error {
+	if filter == nil {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); err != nil {
+			return fmt.Errorf("lift filter: %w", err)
+		}
+		return nil
+	}
+	var prog []unix.SockFilter
+	for _, i := range filter {
+		prog = append(prog, unix.SockFilter{Code: i.Op, Jt: i.Jt, Jf: i.Jf, K: i.K})
+	}
+	fprog := unix.SockFprog{Len: uint16(len(prog)), Filter: unsafe.SliceData(prog)}
+	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &fprog); err != nil {
+		return fmt.Errorf("set filter: %w", err)
+	}
+	return nil
 }
 
 // listenTx opens a sending socket. It stays bound with protocol 0 and receives nothing.

@@ -54,7 +54,7 @@ func testSmallBatch(t *testing.T, p *pair) {
 
 func testOwn(t *testing.T, p *pair) {
 	// A super-frame behind a tag leaves by other ways than small frames do.
-	tagged := p.offloaded(offloads[len(offloads)-1])
+	tagged := p.other()
 	tagged.TPID, tagged.TCI = 0x8100, 42
 	p.send(t, append(p.frames(5), tagged)...)
 	p.receive(t, 6)
@@ -141,6 +141,10 @@ func scribble(b []byte) {
 }
 
 func testOffload(t *testing.T, p *pair) {
+	if p.plain {
+		testFinished(t, p)
+		return
+	}
 	for _, o := range offloads {
 		f := p.offloaded(o)
 		p.send(t, f)
@@ -163,7 +167,7 @@ func testVLAN(t *testing.T, p *pair) {
 			same(t, fmt.Sprintf("tag %04x:%04x", tpid, tci), &got[0], f)
 		}
 	}
-	for _, o := range offloads {
+	for _, o := range p.offloads() {
 		f := p.offloaded(o)
 		f.TPID, f.TCI = 0x8100, 42
 		p.send(t, f)
@@ -173,8 +177,7 @@ func testVLAN(t *testing.T, p *pair) {
 }
 
 func testEcho(t *testing.T, p *pair) {
-	for _, o := range offloads {
-		f := p.offloaded(o)
+	for _, f := range p.echoes() {
 		p.send(t, f)
 		there := p.receive(t, 1)
 		if err := p.b.Send([]*wire.Frame{&there[0]}); err != nil {
@@ -192,9 +195,9 @@ func testEcho(t *testing.T, p *pair) {
 			}
 		}
 		if n == 0 {
-			t.Fatalf("%s: nothing comes back", o.name)
+			t.Fatalf("%d bytes, offload %+v: nothing comes back", f.Len, f.Offload)
 		}
-		same(t, o.name, &batch[0].Frame, f)
+		same(t, "the frame that came back", &batch[0].Frame, f)
 	}
 }
 
@@ -253,7 +256,7 @@ func testJoin(t *testing.T, p *pair) {
 }
 
 func testAllocs(t *testing.T, p *pair) {
-	fs := append(p.frames(16), p.offloaded(offloads[len(offloads)-1]))
+	fs := append(p.frames(16), p.other())
 	fs[3].TPID, fs[3].TCI = 0x8100, 42
 	batch := make([]wire.Packet, 64)
 	allocs := testing.AllocsPerRun(50, func() {

@@ -19,6 +19,9 @@ type Driver struct {
 	// everything made is removed, at the end of the test by t.Cleanup.
 	Open func(t *testing.T) (a, b link.Device)
 
+	// Plain says that the driver has no words for offloads: it finishes checksums and sends no super-frames.
+	Plain bool
+
 	// Set makes the set of the devices, which Open has returned.
 	Set func(t *testing.T, devs ...link.Device) link.Set
 }
@@ -62,14 +65,15 @@ func TestDevice(t *testing.T, d Driver) {
 
 // pair is what a test works with.
 type pair struct {
-	a, b link.Device
-	set  link.Set // of b
+	a, b  link.Device
+	set   link.Set // of b
+	plain bool
 }
 
 func open(t *testing.T, d Driver) *pair {
 	t.Helper()
 	a, b := d.Open(t)
-	return &pair{a: a, b: b, set: d.Set(t, b)}
+	return &pair{a: a, b: b, set: d.Set(t, b), plain: d.Plain}
 }
 
 // frame makes a frame of n bytes from a to b whose payload names i.

@@ -1,7 +1,9 @@
 package linktest
 
 import (
+	"bytes"
 	"encoding/binary"
+	"testing"
 
 	"naru/internal/wire"
 )
@@ -25,6 +27,59 @@ var offloads = []offload{
 	{name: "super-frame, TCP over IPv4, as long as Linux makes them", payload: 65535 - 54 - 4, gsoType: wire.GSOTCPv4,
 		gsoSize: 1448},
 	{name: "super-frame, TCP over IPv4", payload: 20000, gsoType: wire.GSOTCPv4, gsoSize: 1448},
+}
+
+// offloads are the kinds that the driver carries.
+func (p *pair) offloads() []offload {
+	if p.plain {
+		return nil
+	}
+	return offloads
+}
+
+// other makes a frame that leaves by other ways than ordinary ones do, if there are such ways.
+func (p *pair) other() *wire.Frame {
+	if p.plain {
+		return p.frame(3, 700)
+	}
+	return p.offloaded(offloads[len(offloads)-1])
+}
+
+// echoes makes frames of all kinds.
+func (p *pair) echoes() (fs []*wire.Frame) {
+	for _, o := range p.offloads() {
+		fs = append(fs, p.offloaded(o))
+	}
+	return append(fs, p.frames(8)...)
+}
+
+// testFinished is for drivers that carry no offload metadata: what is unfinished is finished when it arrives, and a
+// super-frame is counted as dropped.
+func testFinished(t *testing.T, p *pair) {
+	dropped := uint64(0)
+	for _, tagged := range []bool{false, true} {
+		for _, o := range offloads {
+			f := p.offloaded(o)
+			if tagged {
+				f.TPID, f.TCI = 0x8100, 42
+			}
+			p.send(t, f)
+			if o.gsoType != 0 {
+				dropped++
+				continue
+			}
+			got := p.receive(t, 1)
+			want := *f
+			want.Buf, want.Offload = bytes.Clone(f.Buf), wire.Offload{}
+			b := want.Bytes()
+			sum := ^wire.Fold(wire.Sum(b[f.Offload.CsumStart:], 0))
+			binary.BigEndian.PutUint16(b[f.Offload.CsumStart+f.Offload.CsumOffset:], sum)
+			same(t, o.name+", finished", &got[0], &want)
+		}
+	}
+	if s := p.a.Stats(); s.TxDropped != dropped {
+		t.Errorf("Stats() = %+v with %d super-frames that it cannot send", s, dropped)
+	}
 }
 
 // offloaded makes a frame of that kind. Its IP header is right; the transport checksum holds something that must

@@ -1,0 +1,327 @@
+package afxdp
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	xdp "github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"naru/internal/link"
+)
+
+// Options of one interface.
+type Options struct {
+	Beside  Beside // shows what the kernel has too
+	Replies bool   // look at where packets come from: an interface that backends are behind
+
+	// Everything takes all frames, whatever is owned: the kernel gets none.
+	Everything bool
+
+	// Generic keeps the driver from running the program itself.
+	Generic bool
+}
+
+// Interfaces are the devices of one worker. They share one memory, and end together.
+type Interfaces struct {
+	Devices []*Device
+
+	memory   *memory
+	maps     *maps
+	programs []*ebpf.Program
+	tables   []*ebpf.Map // of the sockets, one an interface
+	attached []xdp.Link
+
+	event  int // an eventfd
+	polled []unix.PollFd
+	dups   []int // of descriptors beside
+	woken  atomic.Bool
+
+	users  atomic.Int64 // calls under way; what is closed is given back when there is none
+	mu     sync.Mutex   // guards closed
+	closed bool
+	over   sync.Once
+}
+
+// ending is added to users by Close, so that one word tells both.
+const ending = 1 << 32
+
+// enter begins a call; false when the devices are closed. leave ends it.
+func (x *Interfaces) enter() bool {
+	if x.users.Add(1) > ending {
+		x.leave()
+		return false
+	}
+	return true
+}
+
+func (x *Interfaces) leave() {
+	if x.users.Add(-1) == ending {
+		x.over.Do(x.giveBack)
+	}
+}
+
+// Open attaches to interfaces of the network namespace of the calling thread, each with its options, and owns nothing yet.
+// They must be Ethernet interfaces that are up, with an MTU of at most 3690 bytes. An error leaves nothing behind, but for
+// the devices beside, which stay the caller's then.
+func Open(opts ...Options) (*Interfaces, error) {
+	x := &Interfaces{event: -1}
+	if err := x.build(opts); err != nil {
+		x.users.Store(ending)
+		x.over.Do(x.giveBack)
+		return nil, fmt.Errorf("afxdp: %w", err)
+	}
+	return x, nil
+}
+
+func (x *Interfaces) build(opts []Options) (err error) {
+	if x.event, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return err
+	}
+	if x.maps, err = newMaps(); err != nil {
+		return err
+	}
+	counts, chunks := make([]int, len(opts)), 0
+	for i := range opts {
+		counts[i] = queues(opts[i].Beside.Info().Name)
+		chunks += counts[i] * chunksASock
+	}
+	x.memory = newMemory(chunks)
+	for i := range opts {
+		if err = x.open(&opts[i], counts[i]); err != nil {
+			return fmt.Errorf("%s: %w", opts[i].Beside.Info().Name, err)
+		}
+	}
+	return x.watch()
+}
+
+// open adds an interface.
+func (x *Interfaces) open(opt *Options, count int) error {
+	info := opt.Beside.Info()
+	if limit := maxFrame - 22; info.MTU > limit { // an Ethernet header and two tags
+		return fmt.Errorf("an MTU of %d is more than the %d that AF_XDP carries here: use io.driver: auto", info.MTU, limit)
+	}
+	d := &Device{x: x, name: info.Name, beside: opt.Beside, lent: make([]uint32, 0, count*ringSize),
+		mode: Mode{Queues: count}}
+	table, err := ebpf.NewMap(&ebpf.MapSpec{Name: "naru_sockets", Type: ebpf.XSKMap, KeySize: 4, ValueSize: 4,
+		MaxEntries: uint32(count)})
+	if err != nil {
+		return fmt.Errorf("map of sockets: %w", err)
+	}
+	x.tables = append(x.tables, table)
+	for q := range count {
+		first := x.first()
+		s, err := newSocket(x.memory, first)
+		if err != nil {
+			return err
+		}
+		d.socks = append(d.socks, s)
+		if q == 0 {
+			x.Devices = append(x.Devices, d)
+		}
+		s.stock(x.memory)
+		if d.mode.ZeroCopy, err = s.bind(info.Index, q, first); err != nil {
+			return err
+		}
+		if err := table.Put(uint32(q), uint32(s.fd)); err != nil {
+			return fmt.Errorf("socket of queue %d: %w", q, err)
+		}
+	}
+	p, err := program(x.maps, table, opt.Everything, opt.Replies)
+	if err != nil {
+		return fmt.Errorf("load program: %w", err)
+	}
+	x.programs = append(x.programs, p)
+	return x.attach(d, p, info.Index, opt.Generic)
+}
+
+// first returns the socket that has registered the memory.
+func (x *Interfaces) first() *socket {
+	if len(x.Devices) == 0 {
+		return nil
+	}
+	return x.Devices[0].socks[0]
+}
+
+// attach puts the program at the interface: in the driver if that can run it.
+func (x *Interfaces) attach(d *Device, p *ebpf.Program, index int, generic bool) error {
+	modes := []xdp.XDPAttachFlags{xdp.XDPDriverMode, xdp.XDPGenericMode}
+	if generic {
+		modes = modes[1:]
+	}
+	var first error
+	for _, mode := range modes {
+		l, err := xdp.AttachXDP(xdp.XDPOptions{Program: p, Interface: index, Flags: mode})
+		if err == nil {
+			x.attached = append(x.attached, l)
+			d.mode.Native = mode == xdp.XDPDriverMode
+			return nil
+		}
+		if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("attach program: another XDP program is at the interface (ip link show dev %s): %w", d.name, err)
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return fmt.Errorf("attach program: %w", first)
+}
+
+// watch collects what Wait looks at. The descriptors beside are duplicates: they live as long as ours.
+func (x *Interfaces) watch() error {
+	x.polled = append(x.polled, unix.PollFd{Fd: int32(x.event), Events: unix.POLLIN})
+	for _, d := range x.Devices {
+		for _, s := range d.socks {
+			x.polled = append(x.polled, unix.PollFd{Fd: int32(s.fd), Events: unix.POLLIN})
+		}
+		fd := -1
+		var err error
+		e := d.beside.Control(func(old uintptr) { fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) })
+		if e != nil || err != nil {
+			return fmt.Errorf("%s: watch the tap beside: %w", d.name, errors.Join(e, err))
+		}
+		x.dups = append(x.dups, fd)
+		x.polled = append(x.polled, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+	}
+	return nil
+}
+
+// Set returns the devices as a link.Set.
+func (x *Interfaces) Set() link.Set {
+	set := link.Set{Wait: x.wait, Wake: x.wake, Close: x.Close}
+	for _, d := range x.Devices {
+		set.Devices = append(set.Devices, d)
+	}
+	return set
+}
+
+func (x *Interfaces) wait(timeout time.Duration) error {
+	if !x.enter() {
+		return link.ErrClosed
+	}
+	defer x.leave()
+	end := time.Now().Add(timeout)
+	for {
+		var limit *unix.Timespec
+		if timeout >= 0 {
+			left := unix.NsecToTimespec(int64(max(0, time.Until(end))))
+			limit = &left
+		}
+		_, err := unix.Ppoll(x.polled, limit, nil)
+		if x.users.Load() > ending {
+			return link.ErrClosed
+		}
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("afxdp: wait: %w", err)
+		}
+		if x.woken.Load() {
+			var counter [8]byte
+			unix.Read(x.event, counter[:])
+			x.woken.Store(false)
+		}
+		return nil
+	}
+}
+
+// wake writes once until the wake-up is taken back. It is called from other goroutines.
+func (x *Interfaces) wake() {
+	if x.woken.Swap(true) || !x.enter() {
+		return
+	}
+	x.ring()
+	x.leave()
+}
+
+// ring makes the eventfd readable.
+func (x *Interfaces) ring() {
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
+	unix.Write(x.event, one[:])
+}
+
+// Close detaches from the interfaces and closes the devices beside. What calls are under way end first.
+func (x *Interfaces) Close() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.closed {
+		return nil
+	}
+	x.closed = true
+	var first error
+	for _, l := range x.attached { // from here on the kernel has everything
+		if err := l.Close(); err != nil && first == nil {
+			first = err
+		}
+	}
+	x.attached = nil
+	x.users.Add(1)
+	x.users.Add(ending)
+	x.ring()
+	for _, d := range x.Devices {
+		if err := d.beside.Close(); err != nil && first == nil {
+			first = err
+		}
+	}
+	x.leave()
+	return first
+}
+
+// giveBack frees what the devices are made of.
+func (x *Interfaces) giveBack() {
+	for _, l := range x.attached {
+		l.Close()
+	}
+	for _, p := range x.programs {
+		p.Close()
+	}
+	for _, t := range x.tables {
+		t.Close()
+	}
+	for _, d := range x.Devices {
+		for _, s := range d.socks {
+			s.close()
+		}
+	}
+	for _, fd := range x.dups {
+		unix.Close(fd)
+	}
+	if x.maps != nil {
+		x.maps.close()
+	}
+	if x.event >= 0 {
+		unix.Close(x.event)
+	}
+}
+
+// queues returns how many receive queues an interface uses (ethtool -l): one, when it does not say.
+func queues(name string) int {
+	var channels struct {
+		cmd                                                      uint32
+		maxRx, maxTx, maxOther, maxCombined, rx, tx, other, both uint32
+	}
+	channels.cmd = unix.ETHTOOL_GCHANNELS
+	req := struct {
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		_    [24 - unsafe.Sizeof(uintptr(0))]byte
+	}{data: unsafe.Pointer(&channels)}
+	copy(req.name[:unix.IFNAMSIZ-1], name)
+	sock, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 1
+	}
+	defer unix.Close(sock)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(sock), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&req))); errno != 0 {
+		return 1
+	}
+	return max(1, int(channels.rx+channels.both))
+}
