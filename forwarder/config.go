@@ -101,6 +101,9 @@ type Config struct {
 	Routes    []Route
 	Neighbors []Neighbor
 
+	// HashKey is the key of what schedulers hash, the same on all nodes that shall choose alike; nil: drawn from the seed.
+	HashKey *[16]byte
+
 	// HostAddrs are the addresses that this host's kernel holds on any interface: what is addressed to them is not
 	// routed on in mode NAT.
 	HostAddrs []netip.Addr
@@ -134,7 +137,8 @@ type Service struct {
 	Ports     []PortRange
 	Mode      Mode
 	Scheduler sched.Kind
-	Backends  []Backend
+	Choice
+	Backends []Backend
 
 	L3DSR L3DSROptions
 
@@ -203,6 +207,10 @@ type Backend struct {
 	State  State
 	// Share is how much of its weight a backend gets while it starts slowly, of FullShare; 0 means all of it.
 	Share uint32
+	// MaxConnections is the most connections that it gets; 0: no limit.
+	MaxConnections int
+	// Backup says that it gets connections only while no other backend can take one.
+	Backup bool
 	// MTU is the longest IP packet that the path to the backend carries, outer header included; 0: that of the leg.
 	MTU int
 }

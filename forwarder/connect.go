@@ -37,17 +37,17 @@ func (e *Engine) connect(p *wire.Packet, svc *service) {
 		e.done(p, wire.Hairpin)
 		return
 	}
-	b := e.choose(p, svc)
+	b, reason := e.choose(p, svc)
 	if e.trace != nil {
 		e.rec.pick(svc, b, 1)
 	}
-	if b < 0 {
-		e.reject(p, svc.Reject, wire.NoBackend)
+	if reason != wire.ReasonNone {
+		e.reject(p, svc.Reject, reason)
 		return
 	}
 	id, reason := e.insert(p, svc, b)
 	if reason != wire.ReasonNone {
-		e.unchoose(svc, b)
+		svc.unchoose(b)
 		switch {
 		case reason == wire.PortsExhausted || reason == wire.TupleClash:
 			e.reject(p, svc.Reject, reason)

@@ -388,7 +388,7 @@ func (e *Engine) release(c *conntrack.Conn) {
 	}
 	if c.Flags&conntrack.Counted != 0 {
 		c.Flags &^= conntrack.Counted
-		pi.service.backends[pi.backend].Active.Add(-1)
+		pi.service.unchoose(pi.backend)
 	}
 }
 

@@ -146,6 +146,16 @@ var provoke = map[wire.Reason]struct {
 	wire.NoBackend: {config: func(c *forwarder.Config) {
 		c.Services[0].Reject, c.Services[0].Backends = forwarder.RejectDrop, nil
 	}, packet: func(t *testing.T, _ *rig) wire.Packet { return synFrame().Packet(t) }},
+	wire.BackendFull: {config: func(c *forwarder.Config) {
+		s := &c.Services[0]
+		s.Reject, s.Backends = forwarder.RejectDrop, s.Backends[:1]
+		s.Backends[0].MaxConnections = 1
+	}, before: func(r *rig) { r.client(wiretest.Frame{Src: client + ":1", Dst: vip + ":80", TCP: "S"}) },
+		packet: func(t *testing.T, _ *rig) wire.Packet { return synFrame().Packet(t) }},
+	wire.ServiceFull: {config: func(c *forwarder.Config) {
+		c.Services[0].Reject, c.Services[0].MaxConnections = forwarder.RejectDrop, 1
+	}, before: func(r *rig) { r.client(wiretest.Frame{Src: client + ":1", Dst: vip + ":80", TCP: "S"}) },
+		packet: func(t *testing.T, _ *rig) wire.Packet { return synFrame().Packet(t) }},
 	wire.PortsExhausted: {config: func(c *forwarder.Config) {
 		s := &c.Services[0]
 		s.Reject, s.SourcePorts, s.Backends = forwarder.RejectDrop, forwarder.PortRange{Lo: 5000, Hi: 5000}, s.Backends[:1]

@@ -23,7 +23,7 @@ var endsAt = map[wire.Reason]Stage{
 	wire.ICMPNoConn: StageLookup,
 	wire.NoService:  StageService, wire.MidstreamTCP: StageService, wire.Hairpin: StageService,
 	wire.NotOurAddress: StageService, wire.NotOurPort: StageService,
-	wire.NoBackend:      StageSchedule,
+	wire.NoBackend: StageSchedule, wire.BackendFull: StageSchedule, wire.ServiceFull: StageSchedule,
 	wire.PortsExhausted: StageSource, wire.TupleClash: StageSource, wire.TableFull: StageSource,
 	wire.NoRoute: StageRoute, wire.NeighFull: StageRoute,
 	wire.TooBig: StageMTU, wire.TooBigAnswered: StageMTU,

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"naru/internal/affinity"
 	"naru/internal/conntrack"
 	"naru/internal/steer"
 	"naru/internal/wire"
@@ -37,6 +38,8 @@ const (
 	forIDs
 	forFragments
 	forSteering
+	forSchedulers
+	forClients
 )
 
 // mix64 is the finalizer of MurmurHash3 (Appleby), a bijection that mixes well.
@@ -123,9 +126,17 @@ type service struct {
 	locals    []wire.Addr
 	addrs     []wire.Addr // of the backends
 	scheduler sched.Scheduler
+	backups   sched.Scheduler // of the backends that are backups; nil without one
 	backends  []sched.Backend
-	keys      []pathKey     // of backend b and local l at b*len(locals)+l
-	pools     [][]*nat.Pool // likewise, then by worker
+	serves    []bool      // of the backends: new connections may come
+	load      *sched.Load // of the service
+	limit     int64
+	hashKey   [2]uint64
+	clientKey [2]uint64
+	affinity  *affinity.Table // nil without affinity
+	ids       []uint32        // of the backends, in affinity
+	keys      []pathKey       // of backend b and local l at b*len(locals)+l
+	pools     [][]*nat.Pool   // likewise, then by worker
 	idle      conntrack.Idle
 	index     int
 }
@@ -174,7 +185,7 @@ func Compile(cfg Config, workers int, seed Seed, prev *Snapshot) (*Snapshot, err
 	for _, v := range cfg.VIPs {
 		s.own(v.Addr, &owned{vip: true, kernel: v.Shared, reject: v.Reject, echo: v.Echo})
 	}
-	c := compiler{s: s, prev: prev, workers: workers, seed: seed}
+	c := compiler{s: s, prev: prev, workers: workers, seed: seed, hashKey: cfg.HashKey}
 	if prev == nil {
 		c.prev = &Snapshot{}
 	}
@@ -206,6 +217,7 @@ type compiler struct {
 	s, prev *Snapshot
 	workers int
 	seed    Seed
+	hashKey *[16]byte
 }
 
 func (c *compiler) service(cfg *Service) error {
@@ -230,7 +242,9 @@ func (c *compiler) service(cfg *Service) error {
 	for _, p := range []netip.Prefix{cfg.L3DSR.Source4, cfg.L3DSR.Source6} {
 		c.outer(p)
 	}
-	c.share(svc)
+	if err := c.share(svc); err != nil {
+		return err
+	}
 	for _, b := range cfg.Backends {
 		svc.addrs = append(svc.addrs, wire.AddrFrom(b.Addr))
 		c.s.backends[wire.AddrFrom(b.Addr)] = true

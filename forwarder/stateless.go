@@ -14,7 +14,7 @@ import (
 
 // forwardAlone forwards a packet without an entry, or refuses it if no backend may have it.
 func (e *Engine) forwardAlone(p *wire.Packet, svc *service) {
-	b := svc.scheduler.Stateless(e.sourceHash(&p.Flow.Src))
+	b := svc.stateless(p)
 	if e.trace != nil {
 		e.rec.pick(svc, b, 0)
 	}
@@ -47,15 +47,15 @@ func (e *Engine) goOn(p *wire.Packet, svc *service) bool {
 	if begins || !e.mayBeAlone(p, svc) || p.TTL() <= 1 && svc.Mode != L2DSR || slices.Contains(svc.addrs, p.Flow.Src) {
 		return false
 	}
-	b := svc.scheduler.Stateless(e.sourceHash(&p.Flow.Src))
+	b := svc.stateless(p)
 	if b < 0 || p.TCPFlags&wire.RST != 0 || p.Frag == wire.LaterFragment {
 		e.forwardAlone(p, svc)
 		return true
 	}
-	svc.backends[b].Active.Add(1)
+	svc.count(b)
 	id, reason := e.insert(p, svc, b)
 	if reason != wire.ReasonNone {
-		svc.backends[b].Active.Add(-1)
+		svc.unchoose(b)
 		e.forwardAlone(p, svc)
 		return true
 	}

@@ -112,6 +112,23 @@ type Load struct {
 	ramp   atomic.Uint32
 }
 
+// Take counts a connection, unless there are limit of them already, which it never exceeds. A swap that fails means that
+// another worker's did not.
+func (l *Load) Take(limit int64) bool {
+	for {
+		n := l.Active.Load()
+		if n >= limit {
+			return false
+		}
+		if l.Active.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// NoLimit is a limit for Take that nothing reaches.
+const NoLimit = 1<<63 - 1
+
 // Backend is what a scheduler may know of a backend.
 type Backend struct {
 	Name   string // mh places a backend by it

@@ -2,9 +2,6 @@ package sched
 
 import "math/bits"
 
-// noLimit is the limit of a backend without one.
-const noLimit = 1<<63 - 1
-
 // member is a backend that may get connections.
 type member struct {
 	*Load
@@ -17,23 +14,8 @@ type member struct {
 // effective is the weight with the share in it.
 func (m *member) effective() uint64 { return m.weight * uint64(m.share) }
 
-// take counts a connection, unless the backend has as many as it may have. It never exceeds that; a swap that fails means
-// that another worker's did not.
-func (m *member) take() bool {
-	if m.max == noLimit {
-		m.Active.Add(1)
-		return true
-	}
-	for {
-		n := m.Active.Load()
-		if n >= m.max {
-			return false
-		}
-		if m.Active.CompareAndSwap(n, n+1) {
-			return true
-		}
-	}
-}
+// take counts a connection, unless the backend has as many as it may have.
+func (m *member) take() bool { return m.Take(m.max) }
 
 // due reports whether a turn of this backend counts: of a share of 1/4 every fourth does.
 func (m *member) due() bool {
@@ -57,7 +39,7 @@ func newSet(o *Options, backends []Backend) set {
 		if b.Weight == 0 {
 			continue
 		}
-		m := member{Load: b.Load, index: i, weight: 1, share: ShareAll, max: noLimit}
+		m := member{Load: b.Load, index: i, weight: 1, share: ShareAll, max: NoLimit}
 		if weighs {
 			m.weight = uint64(b.Weight)
 		}

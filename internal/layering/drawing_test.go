@@ -17,7 +17,9 @@ var may = map[string]string{
 	"internal/neigh":     "internal/wire",
 	"internal/frag":      "internal/wire",
 	"internal/steer":     "internal/wire",
-	"forwarder":          "internal/wire sched internal/conntrack internal/neigh internal/frag internal/steer nat dsr",
+	"internal/affinity":  "internal/wire",
+	"forwarder": "internal/wire sched internal/affinity internal/conntrack internal/neigh internal/frag internal/steer nat " +
+		"dsr",
 
 	"internal/roster": "internal/wire forwarder",
 	"internal/admin":  "",

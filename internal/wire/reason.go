@@ -77,6 +77,8 @@ const (
 	TupleClash      // NAT: the backend has a connection with the same ports from another VIP or port
 	Hairpin         // DSR: from a backend to its own VIP
 	NoBackend       // no backend may take a new connection
+	BackendFull     // each backend, or the one chosen, has as many connections as it may have
+	ServiceFull     // the service has as many connections as it may have
 	PortsExhausted  // no local port is free towards the backend
 	TableFull       // no room for a connection
 	HopLimit        // TTL or hop limit used up, and no error may be sent
@@ -146,7 +148,10 @@ var reasons = [NumReasons]reasonInfo{
 	MidstreamTCP:  {"midstream", Drop, "late segments, or connections from before a restart"},
 	TupleClash: {"tuple_clash", Drop,
 		"a client uses one port for two services that share a backend port: the backend could not tell them apart"},
-	Hairpin:        {"hairpin", Drop, "a backend calls its own VIP, or has sent the VIP's packet back because it does not have the VIP"},
+	Hairpin: {"hairpin", Drop, "a backend calls its own VIP, or has sent the VIP's packet back because it does not have the VIP"},
+	BackendFull: {"backend_full", Drop,
+		"every backend has its max_connections, or with on_backend_full: refuse the one chosen"},
+	ServiceFull:    {"service_full", Drop, "the service has its max_connections"},
 	NoBackend:      {"no_backend", Drop, "every backend of the service has weight 0 or there is none"},
 	PortsExhausted: {"source_ports_exhausted", Drop, "every local port towards the backend is in use"},
 	TableFull:      {"table_full", Drop, "there is no room for another connection"},

@@ -40,6 +40,8 @@ var fixes = [NumReasons]string{
 	TupleClash:    "give each service its own backend port, or use mode fullnat",
 	Hairpin:       "use mode fullnat for clients that are backends; else put the VIP on the backend's lo: naru backend setup",
 	NoBackend:     "give a backend a weight, or add one",
+	BackendFull:   "raise max_connections of the backends, add one, or let on_backend_full say overflow",
+	ServiceFull:   "raise max_connections of the service",
 	PortsExhausted: "add addresses to nat.source_pool or widen nat.source_ports; more backends, or backend ports, " +
 		"share the ports out",
 	TableFull:       "raise node.connections, or lower the timeouts",
