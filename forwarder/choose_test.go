@@ -286,7 +286,9 @@ func TestAnyPartOfAConnectionThatIsNotMadeIsGivenBack(t *testing.T) {
 	s.Reject, s.MaxConnections = forwarder.RejectDrop, 5
 	s.SourcePorts = forwarder.PortRange{Lo: 5000, Hi: 5000} // one connection a backend
 	r := newRig(t, cfg)
-	knocks(r, client, 6000, 3)
+	for n := range 3 {
+		newTCP(r, fmt.Sprintf("%s:%d", client, 6000+n)).handshake()
+	}
 	turnedAway(r, client, 6010, 20, wire.PortsExhausted)
 	b := map[string]int64{}
 	r.trc = func(rec *forwarder.Record) {

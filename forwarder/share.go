@@ -82,8 +82,8 @@ func (c *compiler) keys(svc *service) {
 
 // schedule makes the schedulers: each sees the whole list, and those that are not its own as drained.
 func (c *compiler) schedule(svc *service, state, old *shared) {
-	o := sched.Options{Kind: svc.Scheduler, Seed: c.seed.words(forSchedulers)[2], Bounded: svc.Bounded, TableSize: svc.TableSize,
-		Key: svc.hashKey, Refuse: svc.RefuseFull}
+	o := sched.Options{Kind: svc.Scheduler, Seed: c.seed.words(forSchedulers)[2], Bounded: svc.Bounded,
+		TableSize: svc.TableSize, Key: svc.hashKey, Refuse: svc.RefuseFull}
 	var lists [2][]sched.Backend
 	backup := false
 	for i, b := range svc.Backends {

@@ -83,7 +83,7 @@ type checkProblem struct {
 
 // newCheckResult checks a configuration; strict turns its warnings into errors.
 func newCheckResult(path string, src []byte, strict bool) *checkResult {
-	cfg, problems, err := config.Load(path, src)
+	cfg, problems, err := parseConfig(path, src)
 	if invalid := (*config.InvalidError)(nil); errors.As(err, &invalid) {
 		problems = invalid.Problems
 	}

@@ -52,12 +52,24 @@ func loadConfig(path string, stdin io.Reader, stderr io.Writer) (cfg *config.Con
 	if err != nil {
 		return nil, nil, err
 	}
-	cfg, problems, err := config.Load(path, src)
+	cfg, problems, err := parseConfig(path, src)
 	if invalid := (*config.InvalidError)(nil); errors.As(err, &invalid) {
 		problems, err = invalid.Problems, withCode(exitConfig, nil)
 	}
 	printProblems(stderr, problems, src)
 	return cfg, src, err
+}
+
+// parseConfig checks a configuration and reads the files with secrets that it names.
+func parseConfig(path string, src []byte) (*config.Config, []config.Problem, error) {
+	cfg, problems, err := config.Load(path, src)
+	if err != nil {
+		return nil, nil, err
+	}
+	if wrong := cfg.ReadSecrets(os.ReadFile); len(wrong) > 0 {
+		return nil, nil, &config.InvalidError{Problems: append(problems, wrong...)}
+	}
+	return cfg, problems, nil
 }
 
 // printProblems prints problems for people, and how many there are if one of them is an error.

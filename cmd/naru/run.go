@@ -140,7 +140,7 @@ func reload(c *cli.Context, d *director.Director, log *slog.Logger) {
 		log.Error(kept, "error", err)
 		return
 	}
-	cfg, problems, err := config.Load(path, src)
+	cfg, problems, err := parseConfig(path, src)
 	if invalid := (*config.InvalidError)(nil); errors.As(err, &invalid) {
 		problems = invalid.Problems
 	}

@@ -37,6 +37,10 @@ var (
 		"rst": forwarder.DownTCPReset, "keep": forwarder.DownTCPKeep, "reschedule": forwarder.DownTCPReschedule,
 	}
 	onDownUDP = map[string]forwarder.OnDownUDP{"rehash": forwarder.DownUDPRehash, "drop": forwarder.DownUDPDrop}
+	hashes    = map[string]forwarder.Hash{
+		"source": forwarder.HashSource, "5-tuple": forwarder.HashTuple, "source-port": forwarder.HashSourcePort,
+		"dest": forwarder.HashDest,
+	}
 	protocols = map[string]uint8{"tcp": wire.ProtoTCP, "udp": wire.ProtoUDP}
 )
 
@@ -56,6 +60,7 @@ func Config(cfg *config.Config, h *host.State) (forwarder.Config, error) {
 		Neighbors: compileNeighbors(cfg, h, byIndex),
 		HostAddrs: HostAddrs(h),
 		Limits:    forwarder.Limits(cfg.Node.Limits),
+		HashKey:   cfg.Node.HashKey,
 	}
 	for _, v := range cfg.VIPs {
 		out.VIPs = append(out.VIPs, forwarder.VIP{
@@ -149,6 +154,7 @@ func compileService(s *config.Service, h *host.State) forwarder.Service {
 	kind, _ := sched.Parse(s.Scheduler)
 	out := forwarder.Service{
 		Name: s.Name, VIP: s.VIP, Proto: protocols[s.Protocol], Mode: modes[s.Mode], Scheduler: kind,
+		Choice:         compileChoice(&s.Choice),
 		SourcePorts:    forwarder.PortRange(s.NAT.SourcePorts),
 		KeepClientPort: s.NAT.KeepClientPort,
 		PortRest:       s.NAT.PortRest,
@@ -171,6 +177,7 @@ func compileService(s *config.Service, h *host.State) forwarder.Service {
 	for _, b := range s.Backends {
 		out.Backends = append(out.Backends, forwarder.Backend{
 			Name: b.Name, Addr: b.Address, Port: b.Port, Weight: uint32(b.Weight), MTU: b.MTU,
+			MaxConnections: b.MaxConnections, Backup: b.Backup,
 		})
 	}
 	return out
@@ -197,4 +204,13 @@ func HostAddrs(h *host.State) []netip.Addr {
 	}
 	slices.SortFunc(out, netip.Addr.Compare)
 	return slices.Compact(out)
+}
+
+func compileChoice(c *config.Choice) forwarder.Choice {
+	return forwarder.Choice{
+		Hash: hashes[c.Hash], Bounded: uint32(c.Bounded * sched.ShareAll), TableSize: c.TableSize,
+		MaxConnections: c.MaxConnections, RefuseFull: c.OnBackendFull == "refuse",
+		Affinity: forwarder.Affinity{Timeout: c.Affinity.Timeout, Prefix4: c.Affinity.Prefix4, Prefix6: c.Affinity.Prefix6,
+			Clients: c.Affinity.Clients},
+	}
 }

@@ -94,6 +94,7 @@ func (d *decoder) checkServices() {
 		d.checkMode(path, s)
 		d.checkHealth(path, s)
 		d.checkBackends(path, s)
+		d.checkChoice(path, s)
 	}
 }
 

@@ -40,6 +40,7 @@ var defaultSourcePorts = Ports{1024, 32767}
 // defaults are what services inherit.
 type defaults struct {
 	scheduler, reject, midstream string
+	choice                       Choice
 	timeouts                     Timeouts
 	health                       Health
 	onBackendDown                OnBackendDown
@@ -109,13 +110,14 @@ func (d *decoder) version(v value) {
 
 func (d *decoder) node(v value) {
 	n := &d.cfg.Node
-	d.mapping(v, append([]field{
+	d.mapping(v, []field{
 		{"name", func(v value) { n.Name = d.nodeName(v) }},
 		{"workers", func(v value) { n.Workers = d.workers(v) }},
 		{"cpus", func(v value) { d.cpus(v) }},
 		{"connections", func(v value) { set(&n.Connections)(d.integer(v, minConnections, maxConnections)); n.fillLimits() }},
 		{"limits", d.limits},
-	}, later("hash_key_file")...))
+		{"hash_key_file", func(v value) { n.HashKeyFile = d.absoluteFile(v, "/etc/naru/hash.key") }},
+	})
 }
 
 // workers reads a number of workers; auto is 0.
@@ -160,7 +162,7 @@ func (d *decoder) defaultValues(v value) {
 		{"timeouts", func(v value) { d.timeouts(v, &f.timeouts) }},
 		{"health", func(v value) { d.health(v, &f.health, true) }},
 		{"on_backend_down", func(v value) { d.onBackendDown(v, &f.onBackendDown) }},
-	}, later("slow_start", "affinity", "max_connections")...))
+	}, d.defaultChoiceFields(&f.choice)...))
 }
 
 // scheduler reads the short or the long name of a scheduler and returns the short one.

@@ -21,7 +21,7 @@ func Load(file string, src []byte) (*Config, []Problem, error) {
 			Fence: "nft",
 			Admin: Admin{Socket: DefaultSocket},
 		},
-		defaults: defaults{scheduler: "rr", reject: "rst", midstream: "reject", timeouts: defaultTimeouts,
+		defaults: defaults{scheduler: "rr", choice: defaultChoice, reject: "rst", midstream: "reject", timeouts: defaultTimeouts,
 			health: defaultHealth, onBackendDown: defaultOnBackendDown},
 	}
 	d.cfg.Node.fillLimits()

@@ -91,7 +91,8 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 	s := cfg.Services[0]
 	got := fmt.Sprintf("%+v %s %+v | %+v | %s %s %s %s %s %d %+v", cfg.Node, cfg.Fence, cfg.Admin, cfg.VIPs,
 		s.Scheduler, s.Reject, s.Midstream, s.NAT.SourcePorts, s.NAT.PortRest, s.Backends[0].Weight, s.Timeouts)
-	want := "{Name: Workers:0 CPUs:{Auto:true List:[]} Connections:1048576 Limits:{Handshakes:262144 TCP:1048576 UDP:524288}} nft {Socket:/run/naru/naru.sock} | " +
+	want := "{Name: Workers:0 CPUs:{Auto:true List:[]} Connections:1048576 Limits:{Handshakes:262144 TCP:1048576 UDP:524288} " +
+		"HashKeyFile: HashKey:<nil>} nft {Socket:/run/naru/naru.sock} | " +
 		"[{Address:192.0.2.10 Owner:naru Reject:rst Echo:answer}] | rr rst reject 1024-32767 1m0s 1 " +
 		"{TCPSyn:30s TCPEstablished:2h4m0s TCPClosing:4m0s UDP:5m0s UDPUnreplied:30s ICMP:1m0s}"
 	if got != want {

@@ -18,7 +18,9 @@ func TestWrongKeys(t *testing.T) {
 			"protocol: tcp",
 			"protocol: tcp\n    colour: red",
 			"10:5: services[0].colour: unknown field; known here: name, vip, ports, protocol, mode, " +
-				"scheduler, nat, l3dsr, timeouts, reject, midstream, health, on_backend_down, backends",
+				"scheduler, nat, l3dsr, timeouts, reject, midstream, health, on_backend_down, " +
+				"hash, bounded, mh, " +
+				"slow_start, max_connections, on_backend_full, affinity, backends",
 		},
 		{
 			"a key in the wrong case",
@@ -27,12 +29,6 @@ func TestWrongKeys(t *testing.T) {
 			`
 6:5: services[0]: "mode" is missing; write "mode: fullnat"
 10:5: services[0].Mode: unknown field (did you mean "mode"?)`,
-		},
-		{
-			"a key of a later version",
-			"protocol: tcp",
-			"protocol: tcp\n    affinity: {by: client-ip}",
-			"10:5: services[0].affinity: \"affinity\" is not available in this version of naru; remove it",
 		},
 		{
 			"a key of a later version in nat",
@@ -47,13 +43,11 @@ func TestWrongKeys(t *testing.T) {
 			"version: 1\n" +
 				"ha: {}\n" +
 				"admin: {http: 127.0.0.1:9470}\n" +
-				"node: {hash_key_file: /k}\n" +
 				"shutdown: {}",
 			`
 2:1: ha: "ha" is not available in this version of naru; remove it
 3:9: admin.http: "http" is not available in this version of naru; remove it
-4:8: node.hash_key_file: "hash_key_file" is not available in this version of naru; remove it
-5:1: shutdown: "shutdown" is not available in this version of naru; remove it`,
+4:1: shutdown: "shutdown" is not available in this version of naru; remove it`,
 		},
 		{
 			"a key given twice",
@@ -66,14 +60,18 @@ func TestWrongKeys(t *testing.T) {
 			"protocol: tcp",
 			"protocol: tcp\n    80: tcp",
 			"10:5: services[0].80: unknown field; known here: name, vip, ports, protocol, mode, scheduler, " +
-				"nat, l3dsr, timeouts, reject, midstream, health, on_backend_down, backends",
+				"nat, l3dsr, timeouts, reject, midstream, health, on_backend_down, " +
+				"hash, bounded, mh, " +
+				"slow_start, max_connections, on_backend_full, affinity, backends",
 		},
 		{
 			"a key that would steer a terminal",
 			"protocol: tcp",
 			"protocol: tcp\n    \"a\\n\\e[31m b\": tcp",
 			`10:5: services[0]."a\n\x1b[31m b": unknown field; ` +
-				"known here: name, vip, ports, protocol, mode, scheduler, nat, l3dsr, timeouts, reject, midstream, health, on_backend_down, backends",
+				"known here: name, vip, ports, protocol, mode, scheduler, nat, l3dsr, timeouts, reject, midstream, health, on_backend_down, " +
+				"hash, bounded, mh, " +
+				"slow_start, max_connections, on_backend_full, affinity, backends",
 		},
 		{
 			"a list for a key",

@@ -27,6 +27,8 @@ type Node struct {
 	CPUs        CPUs
 	Connections int // capacity of the connection tables, over all workers
 	Limits      Limits
+	HashKeyFile string // absolute; empty: the key is drawn at start
+	HashKey     *[16]byte
 }
 
 // CPUs says which processors the workers run on: those of the list, the i-th for the i-th worker; with Auto naru chooses;
@@ -82,6 +84,7 @@ type Service struct {
 	Ports     []Ports
 	Mode      string // "fullnat", "nat", "l2dsr", "l3dsr"
 	Scheduler string // the short name
+	Choice
 	NAT       NAT
 	L3DSR     L3DSR
 	Timeouts  Timeouts
@@ -123,7 +126,11 @@ type Backend struct {
 	Address netip.Addr
 	Port    uint16 // 0: the client's destination port
 	Weight  int
-	MTU     int // bytes of the longest packet that gets there; 0: the interface's
+	// SlowStart is how long its share grows after it came into service; 0: it has all of it at once.
+	SlowStart      time.Duration
+	MaxConnections int  // 0: no limit
+	Backup         bool // it gets connections while no other backend can take one
+	MTU            int  // bytes of the longest packet that gets there; 0: the interface's
 	// ProbeMTU says to find the longest packet that gets there while naru runs; MTU is 0 then.
 	ProbeMTU bool
 }

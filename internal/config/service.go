@@ -1,6 +1,9 @@
 package config
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 func (d *decoder) services(v value) {
 	d.list(v, `"- name: web" items`, func(_ int, v value) { d.cfg.Services = append(d.cfg.Services, d.service(v)) })
@@ -13,6 +16,7 @@ func (d *decoder) services(v value) {
 func (d *decoder) service(v value) Service {
 	s := Service{
 		Scheduler: d.defaults.scheduler,
+		Choice:    d.defaults.choice,
 		Reject:    d.defaults.reject,
 		Midstream: d.defaults.midstream,
 		Timeouts:  d.defaults.timeouts,
@@ -35,8 +39,7 @@ func (d *decoder) service(v value) Service {
 		{"midstream", func(v value) { set(&s.Midstream)(d.oneOf(v, midstreams...)) }},
 		{"health", func(v value) { d.serviceHealth(v, &s) }},
 		{"on_backend_down", func(v value) { d.onBackendDown(v, &s.OnBackendDown) }},
-		{"backends", func(v value) { s.Backends = d.backends(v) }},
-	}, later("slow_start", "affinity", "max_connections")...)) {
+	}, append(d.choiceFields(&s.Choice), field{"backends", func(v value) { s.Backends = d.backends(v, s.SlowStart) }})...)) {
 		return s
 	}
 	d.need(v, "name", `write "name: web"`)
@@ -71,10 +74,10 @@ func (d *decoder) pool(v value) []netip.Addr {
 	return all
 }
 
-func (d *decoder) backends(v value) []Backend {
+func (d *decoder) backends(v value, slowStart time.Duration) []Backend {
 	var all []Backend
 	d.list(v, `"- {name: b1, address: 192.0.2.1}" lines`, func(_ int, v value) {
-		b := Backend{Weight: 1}
+		b := Backend{Weight: 1, SlowStart: slowStart}
 		if d.mapping(v, append([]field{
 			{"name", func(v value) { b.Name = d.name(v) }},
 			{"address", func(v value) { b.Address = d.address(v, addressRule{}) }},
@@ -84,8 +87,11 @@ func (d *decoder) backends(v value) []Backend {
 				}
 			}},
 			{"weight", func(v value) { set(&b.Weight)(d.integer(v, 0, maxWeight)) }},
+			{"slow_start", func(v value) { set(&b.SlowStart)(d.duration(v, 0, maxSlowStart)) }},
+			{"max_connections", func(v value) { set(&b.MaxConnections)(d.integer(v, 1, maxConnections)) }},
+			{"backup", func(v value) { set(&b.Backup)(d.boolean(v)) }},
 			{"mtu", func(v value) { b.MTU, b.ProbeMTU = d.mtu(v, b.Address) }},
-		}, later("health", "slow_start", "max_connections")...)) {
+		}, later("health")...)) {
 			d.need(v, "name", `write "name: b1"; connections follow the name`)
 			d.need(v, "address", `write "address: 192.0.2.1"`)
 		}
