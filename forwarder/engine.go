@@ -82,6 +82,7 @@ type Engine struct {
 	// What connections hold instead of pointers: the place of a path here is its id.
 	paths  []path
 	pathID map[pathKey]conntrack.PathID
+	used   map[usedKey]*used
 	ids    [][]conntrack.PathID // by service, then as service.keys
 
 	// leaving are local addresses that no configuration names any more, and the paths whose connections still use them.
@@ -138,9 +139,9 @@ type path struct {
 	service *service  // as configured now or, when it was removed, last
 	backend int       // index into service.backends
 	pool    *nat.Pool // of full NAT
-	used    used
-	mtu     int      // of the way to the backend, as configured; 0: the leg's
-	next    neigh.ID // the next hop to the backend, valid while hops is current
+	used    *used     // of the backend
+	mtu     int       // of the way to the backend, as configured; 0: the leg's
+	next    neigh.ID  // the next hop to the backend, valid while hops is current
 	hops    uint32
 
 	// Of tunnels: the outer header, whether it could be made, and the MTU that a router told until when.
@@ -176,7 +177,8 @@ func New(opt Options, snap *Snapshot) (*Engine, error) {
 	}
 	e := &Engine{
 		opt: opt, table: table, neigh: neigh.NewTable(opt.Neighbors, opt.Seed.words(forNeighbors)[0]),
-		source: opt.Seed.words(forSource), pathID: map[pathKey]conntrack.PathID{}, leaving: map[wire.Addr][]conntrack.PathID{},
+		source: opt.Seed.words(forSource), pathID: map[pathKey]conntrack.PathID{},
+		used: map[usedKey]*used{}, leaving: map[wire.Addr][]conntrack.PathID{},
 		events: make([]Event, 0, maxEvents),
 	}
 	e.frags = frag.New(opt.Datagrams, heldFragments, opt.Seed.words(forFragments)[0])
@@ -333,7 +335,7 @@ func (e *Engine) intern(svc *service, k int, key pathKey) conntrack.PathID {
 			e.paths = append(e.paths, path{})
 		}
 	}
-	pi := path{key: key, service: svc, backend: k / svc.ways()}
+	pi := path{key: key, service: svc, backend: k / svc.ways(), used: e.usedBy(key.service, key.backend)}
 	pi.mtu = svc.Backends[pi.backend].MTU
 	if key.mode == FullNAT {
 		pi.pool = svc.pools[k][e.opt.Worker]
@@ -342,11 +344,8 @@ func (e *Engine) intern(svc *service, k int, key pathKey) conntrack.PathID {
 	if pi.mtu != 0 {
 		e.burst.open()
 	}
-	if there { // else the place was another path's
-		pi.used = e.paths[id].used
-	}
 	if pi.tunnelled() {
-		if there {
+		if there { // else the place was another path's
 			pi.told, pi.toldUntil = e.paths[id].told, e.paths[id].toldUntil
 		}
 		e.openTunnel(&pi)

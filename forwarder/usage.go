@@ -1,47 +1,32 @@
 package forwarder
 
 import (
+	"cmp"
+	"slices"
+
 	"naru/internal/conntrack"
 	"naru/internal/wire"
+	"naru/nat"
 )
 
-// Usage is what an engine has carried on one path: to one backend of a service, in full NAT through one local address.
+// Usage is what an engine has carried to one backend of a service since the service came, over all its paths.
 type Usage struct {
 	Service, Backend string
-	Mode             Mode
-	Gone             bool      // no configuration names the path any more; its connections go on
-	Addr             wire.Addr // of the backend
-	Local            wire.Addr // of full NAT
-	Made             uint64    // connections since the path was interned
-	Active           int64     // connections of the backend now, over all its paths and all workers
-	Packets, Bytes   [2]uint64 // of IP, by direction (conntrack.Original, conntrack.Reply), since the path was interned
-
-	// Ports says how many local ports of full NAT there are and are free, for this worker. Paths of several services may
-	// draw from the same Pool; it is a name for it and nothing more.
-	Ports, Free int
-	Pool        any
+	Made             uint64    // connections
+	Packets, Bytes   [2]uint64 // of IP, by direction (conntrack.Original, conntrack.Reply)
 }
 
-// Usage appends what was carried on each path that a configuration names or a connection holds. Only the goroutine that
-// owns the engine may call it.
-func (e *Engine) Usage(dst []Usage) []Usage {
-	for id := range e.paths {
-		pi := &e.paths[id]
-		if pi.service == nil || e.table.PathGone(conntrack.PathID(id)) {
-			continue
-		}
-		u := Usage{Service: pi.key.service, Backend: pi.key.backend, Mode: pi.key.mode,
-			Gone: e.table.PathDropped(conntrack.PathID(id)), Addr: pi.key.address, Local: pi.key.local, Made: pi.used.made,
-			Active: pi.service.backends[pi.backend].Active.Load(), Packets: pi.used.packets, Bytes: pi.used.bytes}
-		if pi.pool != nil {
-			u.Ports, u.Free, u.Pool = pi.pool.Size(), pi.pool.Free(), pi.pool
-		}
-		dst = append(dst, u)
-	}
-	return dst
+// PoolUsage is the fill of a pool of local ports of one worker.
+type PoolUsage struct {
+	Service, Backend string // of the first path that draws from it
+	Local            wire.Addr
+	Size, Free       int
 }
 
-// used counts what a path has carried.
+// usedKey names a backend, over reloads.
+type usedKey struct{ service, backend string }
+
+// used counts what a backend was sent and has sent.
 type used struct {
 	made           uint64
 	packets, bytes [2]uint64
@@ -51,4 +36,64 @@ type used struct {
 func (u *used) add(dir conntrack.Dir, p *wire.Packet) {
 	u.packets[dir]++
 	u.bytes[dir] += uint64(p.End - p.L3)
+}
+
+// usedBy returns the counters of a backend, new or as they were.
+func (e *Engine) usedBy(service, backend string) *used {
+	k := usedKey{service, backend}
+	if e.used[k] == nil {
+		e.used[k] = new(used)
+	}
+	return e.used[k]
+}
+
+// Usage appends what was carried to each backend, also those that no configuration names any more: so a sum over a service
+// never falls. Only the goroutine that owns the engine may call it.
+func (e *Engine) Usage(dst []Usage) []Usage {
+	for k, u := range e.used {
+		dst = append(dst, Usage{Service: k.service, Backend: k.backend, Made: u.made, Packets: u.packets, Bytes: u.bytes})
+	}
+	slices.SortFunc(dst, func(a, b Usage) int {
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Backend, b.Backend))
+	})
+	return dst
+}
+
+// Pools appends the fill of each pool that a configured path draws from, once. Only the goroutine that owns the engine may
+// call it.
+func (e *Engine) Pools(dst []PoolUsage) []PoolUsage {
+	seen := make(map[*nat.Pool]bool)
+	for i := range e.ids {
+		for _, id := range e.ids[i] {
+			pi := &e.paths[id]
+			if pi.pool == nil || seen[pi.pool] {
+				continue
+			}
+			seen[pi.pool] = true
+			dst = append(dst, PoolUsage{Service: pi.key.service, Backend: pi.key.backend, Local: pi.key.local,
+				Size: pi.pool.Size(), Free: pi.pool.Free()})
+		}
+	}
+	return dst
+}
+
+// BackendLoad is how many connections a backend has now.
+type BackendLoad struct {
+	Service, Backend string
+	Active           int64 // over all workers
+	Gone             bool  // no configuration names it any more
+}
+
+// Loads returns the load of each backend, in the order of the names. Any goroutine may call it.
+func (s *Snapshot) Loads() []BackendLoad {
+	var out []BackendLoad
+	for service, state := range s.shared {
+		for backend, load := range state.loads {
+			out = append(out, BackendLoad{service, backend, load.Active.Load(), state.gone[backend]})
+		}
+	}
+	slices.SortFunc(out, func(a, b BackendLoad) int {
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Backend, b.Backend))
+	})
+	return out
 }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/bpf"
 
 	"naru/forwarder"
+	"naru/internal/admin"
 	"naru/internal/config"
 	"naru/internal/director"
 	"naru/internal/link"
@@ -76,7 +77,8 @@ func runAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	opt := director.Options{Config: cfg, Open: openDevices(cfg), Log: newLogger(c), Seed: seed}
+	opt := director.Options{Config: cfg, Open: openDevices(cfg), Log: newLogger(c), Seed: seed,
+		Version: thisBuild().Version}
 	if c.IsSet("record") {
 		stop, err := startRecording(c, &opt)
 		if err != nil {
@@ -94,11 +96,22 @@ func runAction(c *cli.Context) error {
 	if err != nil {
 		return startError(c.App.ErrWriter, cfg, src, err)
 	}
-	return live(c, d, opt.Log, signals)
+	r := &reloader{d: d, log: opt.Log, path: c.String("config")}
+	socket, err := openAdmin(cfg, opt.Log)
+	if err != nil {
+		return errors.Join(err, d.Close())
+	}
+	if socket != nil {
+		d.Serve(socket)
+		r.serve(socket)
+		socket.Start()
+	}
+	return live(c, r, socket, signals)
 }
 
 // live runs the director until a signal ends it, and takes everything down.
-func live(c *cli.Context, d *director.Director, log *slog.Logger, signals <-chan os.Signal) error {
+func live(c *cli.Context, r *reloader, socket *admin.Server, signals <-chan os.Signal) error {
+	d, log := r.d, r.log
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	ended := make(chan error, 1)
@@ -110,12 +123,15 @@ func live(c *cli.Context, d *director.Director, log *slog.Logger, signals <-chan
 			running = false
 		case s := <-signals:
 			if s == syscall.SIGHUP {
-				reload(c, d, log)
+				_, _ = r.apply("", false) // the log says what came of it
 				continue
 			}
 			log.Info("ending", "signal", s.String())
 			cancel()
 		}
+	}
+	if socket != nil {
+		err = errors.Join(err, socket.Close())
 	}
 	counters, stats := d.Counters(), d.DeviceStats()
 	err = errors.Join(err, d.Close())
@@ -125,40 +141,6 @@ func live(c *cli.Context, d *director.Director, log *slog.Logger, signals <-chan
 		logCounters(log, &counters, stats)
 	}
 	return err
-}
-
-// reload reads the configuration again. The log says what came of it.
-func reload(c *cli.Context, d *director.Director, log *slog.Logger) {
-	const kept = "reload refused, the old configuration goes on"
-	path := c.String("config")
-	if path == "-" {
-		log.Error(kept, "error", "the configuration came from standard input")
-		return
-	}
-	src, err := readConfig(path, c.App.Reader)
-	if err != nil {
-		log.Error(kept, "error", err)
-		return
-	}
-	cfg, problems, err := parseConfig(path, src)
-	if invalid := (*config.InvalidError)(nil); errors.As(err, &invalid) {
-		problems = invalid.Problems
-	}
-	for _, p := range problems {
-		level := slog.LevelError
-		if p.Warning {
-			level = slog.LevelWarn
-		}
-		log.Log(context.Background(), level, "configuration", "problem", p.String())
-	}
-	if err == nil {
-		err = d.Reload(cfg)
-	}
-	if err != nil {
-		log.Error(kept, "error", err)
-		return
-	}
-	log.Info("reloaded", "file", path, "services", len(cfg.Services))
 }
 
 // startError says why naru does not start: what is wrong with the host is shown at its place in the file.

@@ -37,13 +37,13 @@ type Client struct {
 	http http.Client
 }
 
-// NewClient returns a client of the socket at path; it connects when it is used.
+// NewClient returns a client of the socket at path; it connects anew for each request.
 func NewClient(path string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", path)
 	}
-	return &Client{path: path, http: http.Client{Transport: &http.Transport{DialContext: dial}}}
+	return &Client{path: path, http: http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
 }
 
 // Path joins the words of a resource, as Path("services", name) for /v1/services/NAME.

@@ -20,6 +20,7 @@ type Problem struct {
 
 // Mistake is one mistake in a configuration.
 type Mistake struct {
+	File    string `json:"file,omitempty"`
 	Path    string `json:"path,omitempty"` // as services[0].vip
 	Line    int    `json:"line,omitempty"`
 	Column  int    `json:"column,omitempty"`

@@ -17,7 +17,7 @@ func NewHead(kind string) Head { return Head{kind, APIVersion} }
 // The words of Status.Health and Service.State.
 const (
 	OK       = "ok"       // every service can be used
-	Degraded = "degraded" // one of them cannot, or a reload was refused
+	Degraded = "degraded" // one of them cannot
 	Up       = "up"       // a backend takes new connections
 	Down     = "down"     // none does; of a node: no service can be used
 )

@@ -23,7 +23,7 @@ import (
 // ErrRestart says that a change of the configuration cannot be made while naru runs.
 var ErrRestart = errors.New("needs a restart of naru")
 
-// Options are what New needs. All but Record are required.
+// Options are what New needs. All but Record, Version and Hints are required.
 type Options struct {
 	Config *config.Config
 	// Open opens the devices of one worker, one a configured interface, in order. It is called once a worker, after
@@ -33,6 +33,10 @@ type Options struct {
 	Seed forwarder.Seed
 	// Record gets the decision record of every packet, on a worker's goroutine; it must not keep it. nil: off.
 	Record forwarder.Trace
+	// Version is naru's, for the status.
+	Version string
+	// Hints says what could be done to this host to make naru faster; nil: nothing.
+	Hints func() []string
 }
 
 // Director is a live naru.
@@ -46,6 +50,7 @@ type Director struct {
 	workers []*worker
 	start   time.Time // the workers' time counts from here
 	events  chan forwarder.Event
+	samples *samples
 
 	// What follows belongs to whoever holds mu: New, the loop of Run, Reload.
 	mu       sync.Mutex
@@ -59,6 +64,7 @@ type Director struct {
 	up       map[string]bool // interfaces that were up when last seen
 	paths    paths
 	standing standing
+	loaded   loaded
 	closed   bool
 }
 
@@ -67,7 +73,8 @@ type Director struct {
 // cause. After an error nothing is left behind.
 func New(opt Options) (*Director, error) {
 	d := &Director{opt: opt, log: opt.Log, cfg: opt.Config, up: map[string]bool{}, start: time.Now(),
-		events: make(chan forwarder.Event, eventRoom), paths: newPaths(), standing: newStanding()}
+		events: make(chan forwarder.Event, eventRoom), paths: newPaths(), standing: newStanding(),
+		samples: newSamples(), loaded: loaded{at: time.Now(), revision: 1}}
 	if err := d.build(); err != nil {
 		_ = d.Close()
 		return nil, err
@@ -191,6 +198,7 @@ func (d *Director) Run(ctx context.Context) error {
 	defer d.stopWorkers()
 	defer d.startProbing(ctx)()
 	defer d.startStanding(ctx)()
+	defer d.startSampling(ctx)()
 	d.log.Info("running", "services", len(d.cfg.Services), "vips", len(d.cfg.VIPs), "workers", len(d.workers))
 	for {
 		select {
@@ -220,6 +228,16 @@ func (d *Director) stopWorkers() {
 func (d *Director) Reload(cfg *config.Config) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err := d.reload(cfg); err != nil {
+		d.refused(err)
+		return err
+	}
+	d.accepted()
+	d.announce()
+	return nil
+}
+
+func (d *Director) reload(cfg *config.Config) error {
 	if err := needsRestart(d.cfg, cfg); err != nil {
 		return err
 	}
@@ -227,11 +245,7 @@ func (d *Director) Reload(cfg *config.Config) error {
 	if err := d.checkHost(cfg, host); err != nil {
 		return err
 	}
-	if err := d.apply(cfg, host); err != nil {
-		return err
-	}
-	d.announce()
-	return nil
+	return d.apply(cfg, host)
 }
 
 // needsRestart says what cannot be changed while naru runs.
@@ -241,6 +255,8 @@ func needsRestart(old, cfg *config.Config) error {
 		return fmt.Errorf("interfaces: a change %w", ErrRestart)
 	case old.Fence != cfg.Fence:
 		return fmt.Errorf("fence: a change %w", ErrRestart)
+	case old.Admin != cfg.Admin:
+		return fmt.Errorf("admin: a change %w", ErrRestart)
 	case workerCount(old) != workerCount(cfg):
 		return fmt.Errorf("node.workers: a change %w", ErrRestart)
 	case !reflect.DeepEqual(old.Node.CPUs, cfg.Node.CPUs):

@@ -49,7 +49,7 @@ var may = map[string]string{
 	"lab":        "lab/server internal/record internal/backend sched",
 	"lab/bench":  "lab",
 	"cmd/naru": "internal/wire forwarder internal/link internal/link/afpacket internal/config internal/kernel " +
-		"internal/record internal/director internal/backend lab lab/server lab/bench " +
+		"internal/record internal/admin internal/director internal/backend lab lab/server lab/bench " +
 		"internal/compile internal/explain internal/replay",
 
 	"internal/wiretest": "internal/wire",

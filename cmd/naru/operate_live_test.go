@@ -1,0 +1,433 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"naru/internal/admin"
+)
+
+// farm is a live network with three servers at 10.10.10.1 to 10.10.10.3, which a running naru serves by full NAT.
+type farm struct {
+	*liveNet
+	daemon *process
+	socket string
+	stop   [3]func() // ends a server
+}
+
+const farmConfig = `version: 1
+interfaces:
+  - {name: eth0, side: client}
+  - {name: eth1, side: backend}
+node: {connections: 4096, name: lb1}
+admin: {socket: SOCKET}
+services:
+  - name: web
+    vip: 192.0.2.25
+    ports: [80]
+    protocol: tcp
+    mode: fullnat
+    nat: {source_pool: [10.10.10.254], source_ports: 1024-32767}
+    health: {type: tcp, interval: 100ms, timeout: 90ms, rise: 2, fall: 2}
+    backends:
+      - {name: b1, address: 10.10.10.1, port: 8080}
+      - {name: b2, address: 10.10.10.2, port: 8080}
+      - {name: b3, address: 10.10.10.3, port: 8080}
+`
+
+func newFarm(t *testing.T) *farm {
+	t.Helper()
+	f := &farm{liveNet: newLiveNet(t)}
+	f.socket = filepath.Join(filepath.Dir(f.file), "naru.sock")
+	f.server.Addr(t, "eth0", "10.10.10.2/24")
+	f.server.Addr(t, "eth0", "10.10.10.3/24")
+	for i := range f.stop {
+		f.serve(t, i)
+	}
+	f.write(t, f.config())
+	f.daemon = f.run(t)
+	f.until(t, "every backend is probed", func() bool {
+		_, out, _ := f.do("status", "-o", "json")
+		return strings.Count(out, `"healthy"`) == 3
+	})
+	return f
+}
+
+func (f *farm) config() string { return strings.Replace(farmConfig, "SOCKET", f.socket, 1) }
+
+// serve starts server number i: it says its name once a line comes, and goes on with the connection.
+func (f *farm) serve(t *testing.T, i int) {
+	t.Helper()
+	var l net.Listener
+	f.server.Do(t, func() {
+		var err error
+		if l, err = net.Listen("tcp", fmt.Sprintf("10.10.10.%d:8080", i+1)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	f.stop[i] = func() { l.Close() }
+	t.Cleanup(f.stop[i])
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				buf := make([]byte, 64)
+				for {
+					if _, err := c.Read(buf); err != nil {
+						return
+					}
+					if _, err := fmt.Fprintf(c, "b%d", i+1); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+}
+
+// do runs a command against the farm's naru, in this process: the socket is no part of a network namespace.
+func (f *farm) do(words ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	args := append([]string{"naru", words[0], "--socket", f.socket}, words[1:]...)
+	code = run(args, strings.NewReader(""), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func (f *farm) must(t *testing.T, words ...string) string {
+	t.Helper()
+	code, out, errs := f.do(words...)
+	if code != 0 {
+		t.Fatalf("naru %v: exit %d, %s%s", words, code, out, errs)
+	}
+	return out
+}
+
+func (f *farm) until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			_, out, _ := f.do("status", "-o", "wide")
+			t.Fatalf("not in time: %s\n%s", what, out)
+		}
+	}
+}
+
+func (f *farm) status(t *testing.T) (s admin.Status) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(f.must(t, "status", "-o", "json")), &s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (f *farm) backend(t *testing.T, i int) admin.Backend {
+	t.Helper()
+	return f.status(t).Services[0].Backends[i]
+}
+
+// open opens a connection to the VIP and asks who is there.
+func (f *farm) connect(t *testing.T) (c net.Conn, who string, err error) {
+	t.Helper()
+	f.client.Do(t, func() { c, err = net.DialTimeout("tcp", "192.0.2.25:80", 5*time.Second) })
+	if err != nil {
+		return nil, "", err
+	}
+	if who, err = askAgain(c); err != nil {
+		c.Close()
+	}
+	return c, who, err
+}
+
+func askAgain(c net.Conn) (string, error) {
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := io.WriteString(c, "?"); err != nil {
+		return "", err
+	}
+	buf := make([]byte, 2)
+	_, err := io.ReadFull(c, buf)
+	return string(buf), err
+}
+
+// load opens short connections until its function is called, which returns how many of them each backend had, and failures.
+func (f *farm) load(t *testing.T, workers int) (stop func() (hits map[string]int, failed int)) {
+	var end atomic.Bool
+	var mu sync.Mutex
+	var wait sync.WaitGroup
+	hits, failed := map[string]int{}, 0
+	for range workers {
+		wait.Go(func() {
+			f.client.Do(t, func() {
+				for !end.Load() {
+					who, err := "", error(nil)
+					c, err := net.DialTimeout("tcp", "192.0.2.25:80", 5*time.Second)
+					if err == nil {
+						who, err = askAgain(c)
+						c.Close()
+					}
+					mu.Lock()
+					if hits[who]++; err != nil {
+						failed++
+					}
+					mu.Unlock()
+					time.Sleep(time.Millisecond)
+				}
+			})
+		})
+	}
+	return func() (map[string]int, int) {
+		end.Store(true)
+		wait.Wait()
+		return hits, failed
+	}
+}
+
+func TestOrdersAreFollowed(t *testing.T) {
+	f := newFarm(t)
+	old := map[string]net.Conn{}
+	for len(old) < 3 {
+		c, who, err := f.connect(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		old[who] = c
+	}
+	stop := f.load(t, 2)
+	for _, step := range []struct {
+		order []string
+		says  string
+	}{
+		{[]string{"drain", "web/b1"}, "web/b1 is draining, weight 1, share 0.0%"},
+		{[]string{"weight", "web/b2", "3"}, "web/b2 is up, weight 3, share 75.0%"},
+		{[]string{"ready", "web/b1"}, "web/b1 is up, weight 1, share 20.0%"},
+		{[]string{"ready", "web/b2"}, "web/b2 is up, weight 1, share 33.3%"},
+		{[]string{"weight", "web/b3", "0"}, "web/b3 is draining, weight 0, share 0.0%"},
+	} {
+		if out := f.must(t, step.order...); !strings.HasPrefix(out, step.says) {
+			t.Errorf("%v: %s", step.order, out)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	// A reload keeps orders, unless it is told not to, and moves no connection.
+	f.write(t, strings.Replace(f.config(), "{name: b1,", "{name: b9, address: 10.10.10.9}\n      - {name: b1,", 1))
+	if out := f.must(t, "reload"); !strings.Contains(out, "rev 2   +backend web/b9") {
+		t.Errorf("reload: %s", out)
+	}
+	if b := f.backend(t, 3); b.Backend != "b3" || b.Weight != 0 || b.Configured != 1 || !b.Operator {
+		t.Errorf("after a reload: %+v", b)
+	}
+	f.write(t, f.config())
+	f.must(t, "reload", "--reset", "-q")
+	if b := f.backend(t, 2); b.Weight != 1 || b.State != "up" || b.Operator {
+		t.Errorf("after a reload with --reset: %+v", b)
+	}
+	hits, failed := stop()
+	if failed > 0 || hits["b1"] == 0 || hits["b2"] == 0 || hits["b3"] == 0 {
+		t.Errorf("%d requests failed; %v", failed, hits)
+	}
+	for name, c := range old {
+		if who, err := askAgain(c); err != nil || who != name {
+			t.Errorf("the old connection to %s: %q %v", name, who, err)
+		}
+	}
+	if out := f.must(t, "events"); !strings.Contains(out, "web/b1 is draining: drained by an operator") ||
+		!strings.Contains(out, "revision 3 is in force") {
+		t.Errorf("events:\n%s", out)
+	}
+}
+
+func TestDrainWaits(t *testing.T) {
+	f := newFarm(t)
+	var c net.Conn
+	for who := ""; who != "b1"; {
+		var err error
+		if c, who, err = f.connect(t); err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	code, _, errs := f.do("drain", "web/b1", "--wait", "--deadline", "300ms")
+	if code != exitDeadline || !strings.Contains(errs, "web/b1 still had 1 connection at the deadline") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+	f.until(t, "the deadline ends service", func() bool { return f.backend(t, 0).State == "disabled" })
+	f.must(t, "ready", "web/b1")
+	f.must(t, "drain", "web/b2")
+	f.must(t, "drain", "web/b3")
+	if c, who, err := f.connect(t); err != nil || who != "b1" {
+		t.Errorf("%q %v", who, err)
+	} else {
+		go func() {
+			time.Sleep(100 * time.Millisecond)
+			c.Close()
+		}()
+	}
+	c.Close()
+	f.must(t, "ready", "web/b2")
+	if out := f.must(t, "drain", "web/b1", "--wait"); !strings.Contains(out, "web/b1 drained in ") {
+		t.Errorf("%s", out)
+	}
+}
+
+func TestHealthTakesBackendsOutAndBack(t *testing.T) {
+	f := newFarm(t)
+	f.stop[1]()
+	f.until(t, "b2 is down", func() bool { return f.backend(t, 1).State == "down" })
+	if b := f.backend(t, 1); b.Why != "tcp 10.10.10.2:8080: connection refused" || b.Health != "failed" || b.Share != 0 {
+		t.Errorf("%+v", b)
+	}
+	stop := f.load(t, 2)
+	time.Sleep(100 * time.Millisecond)
+	if hits, failed := stop(); failed > 0 || hits["b1"] == 0 || hits["b2"] > 0 {
+		t.Errorf("while b2 is down: %v, %d failed", hits, failed)
+	}
+	if code, out, _ := f.do("status", "--brief", "--check"); code != 0 || !strings.HasPrefix(out, "OK services=1/1 backends=2/3") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if code, _, _ := f.do("status", "web/b2", "--check"); code != exitUnhealthy {
+		t.Errorf("the status of a backend that is down: exit %d", code)
+	}
+	f.stop[0]()
+	f.stop[2]()
+	f.until(t, "all are down", func() bool { return f.status(t).Health == admin.Down })
+	if _, _, err := f.connect(t); err == nil {
+		t.Error("somebody answers though all are down")
+	}
+	if code, out, _ := f.do("status", "--brief", "--check"); code != exitUnhealthy || !strings.HasPrefix(out, "FAIL services=0/1") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	f.until(t, "the refusal is counted", func() bool {
+		for _, r := range f.status(t).Reasons {
+			if r.Reason == "rejected_rst" && r.Packets > 0 {
+				return true
+			}
+		}
+		return false
+	})
+	for i := range 3 {
+		f.serve(t, i)
+	}
+	f.until(t, "all are back", func() bool { return f.status(t).Summary.BackendsUp == 3 })
+	if _, _, err := f.connect(t); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestStatusTellsWhatIsCarried(t *testing.T) {
+	f := newFarm(t)
+	for range 6 {
+		c, _, err := f.connect(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	var s admin.Status
+	f.until(t, "the connections are counted", func() bool {
+		s = f.status(t)
+		return s.Services[0].Made == 6 && s.Connections.Active == 6 && s.Services[0].Backends[2].OutRate.Bits > 0
+	})
+	web := s.Services[0]
+	if web.Active != 6 || web.In.Packets < 12 || web.Out == nil || web.Out.Bytes == 0 || web.Backends[0].Active != 2 ||
+		len(s.Interfaces) != 2 || s.Interfaces[0].RxFrames == 0 || len(s.Ports) != 3 || s.Ports[0].Size-s.Ports[0].Free != 2 ||
+		s.Connections.Active != 6 || len(s.Workers) == 0 || s.Node != "lb1" || s.Health != admin.OK {
+		t.Errorf("%+v", s)
+	}
+	table := f.must(t, "status")
+	for _, want := range []string{"NODE lb1  up ", "health OK  connections 6/4.1k",
+		"SERVICE  VIP                MODE     SCHED  STATE  CONNS", "web      192.0.2.25:80/tcp", "  -> b3  10.10.10.3:8080 "} {
+		if !strings.Contains(table, want) {
+			t.Errorf("no %q in\n%s", want, table)
+		}
+	}
+	for _, args := range [][]string{{"-o", "wide"}, {"--rate"}, {"--stats"}, {"-o", "yaml"}, {"web/b2"}, {"-o", "wide", "--no-headers"}} {
+		if out := f.must(t, append([]string{"status"}, args...)...); !strings.Contains(out, "b2") {
+			t.Errorf("%v:\n%s", args, out)
+		}
+	}
+	if code, _, errs := f.do("status", "wbe"); code != exitUsage || !strings.Contains(errs, "there are web") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+	f.daemon.end(t, syscall.SIGTERM)
+	if code, _, errs := f.do("status"); code != exitNoDaemon || !strings.Contains(errs, "no naru runs with the socket") {
+		t.Errorf("after the end: exit %d, %s", code, errs)
+	}
+	if _, err := os.Stat(f.socket); err == nil {
+		t.Error("the socket is left")
+	}
+}
+
+func TestABadReloadIsRefusedAndTold(t *testing.T) {
+	f := newFarm(t)
+	f.write(t, strings.Replace(f.config(), "mode: fullnat", "mode: fulnat", 1))
+	code, _, errs := f.do("reload")
+	if code != exitConfig || !strings.Contains(errs, `mode: "fulnat" is not one of fullnat`) || !strings.Contains(errs, ":12:11: ") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+	if s := f.status(t); s.Config.Revision != 1 || !strings.Contains(s.Config.Error, "fulnat") || s.Health != admin.OK {
+		t.Errorf("%+v", s.Config)
+	}
+	f.write(t, strings.Replace(f.config(), "connections: 4096", "connections: 8192", 1))
+	if code, _, errs := f.do("reload"); code != exitFailed || !strings.Contains(errs, "needs a restart") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+	f.write(t, f.config())
+	if out := f.must(t, "reload"); !strings.Contains(out, "rev 2   nothing changed") {
+		t.Errorf("%s", out)
+	}
+	if s := f.status(t); s.Config.Error != "" {
+		t.Errorf("%+v", s.Config)
+	}
+}
+
+func TestASecondNaruDoesNotTakeTheSocket(t *testing.T) {
+	f := newFarm(t)
+	other := newLiveNet(t)
+	other.write(t, strings.Replace(liveConfig, "version: 1\n", "version: 1\nadmin: {socket: "+f.socket+"}\n", 1))
+	p := other.start(t, 0, "run", "-c", other.file)
+	if code := p.code(t); code != exitFailed || !strings.Contains(p.stderr.String(), "another naru listens there") {
+		t.Errorf("exit %d: %s", code, p.stderr.String())
+	}
+	if other.hasFence(t) {
+		t.Error("it left its fence")
+	}
+	if s := f.status(t); s.PID != f.daemon.cmd.Process.Pid {
+		t.Errorf("naru %d answers", s.PID)
+	}
+}
+
+// TestOthersMayNotGiveOrders asks as a user without a role.
+func TestOthersMayNotGiveOrders(t *testing.T) {
+	f := newFarm(t)
+	const nobody = 65534
+	f.open(t)
+	p := f.start(t, nobody, "status", "--socket", f.socket)
+	if code := p.code(t); code != exitPermission {
+		t.Errorf("exit %d: %s", code, p.stderr.String())
+	}
+	if err := os.Chmod(f.socket, 0o666); err != nil { // as it is where a group naru-ro exists
+		t.Fatal(err)
+	}
+	p = f.start(t, nobody, "drain", "web/b1", "--socket", f.socket)
+	if code := p.code(t); code != exitPermission || !strings.Contains(p.stderr.String(), "may not change anything") {
+		t.Errorf("exit %d: %s", code, p.stderr.String())
+	}
+	if b := f.backend(t, 0); b.State != "up" {
+		t.Errorf("%+v", b)
+	}
+}
