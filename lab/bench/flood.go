@@ -30,10 +30,12 @@ type flood struct {
 	iovs  []unix.Iovec
 	sent  atomic.Uint64
 	flows int
+	size  int  // bytes a frame
+	watch bool // number the flows that witnesses look at
 }
 
 // newFlood prepares frames of a size from as many flows, to an address via the balancer. size is that of a frame
-// without its checksum, from frameHead to 1514. It must run in the client's namespace.
+// without its checksum, from smallFrame to 1514. It must run in the client's namespace.
 func newFlood(l Layout, to netip.Addr, size, flows int) (*flood, error) {
 	leg, err := net.InterfaceByName(endLeg)
 	if err != nil {
@@ -44,7 +46,7 @@ func newFlood(l Layout, to netip.Addr, size, flows int) (*flood, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bench: flood: %w", err)
 	}
-	f := &flood{fd: fd, flows: flows, msgs: make([]unix.Mmsghdr, flows), iovs: make([]unix.Iovec, flows)}
+	f := &flood{fd: fd, flows: flows, size: size, msgs: make([]unix.Mmsghdr, flows), iovs: make([]unix.Iovec, flows)}
 	err = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1)
 	if err == nil {
 		err = unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: leg.Index})
@@ -91,19 +93,29 @@ func fillFrame(b []byte, l Layout, to netip.Addr, flow int) {
 	binary.BigEndian.PutUint16(udp, port)
 	binary.BigEndian.PutUint16(udp[2:], floodPort)
 	binary.BigEndian.PutUint16(udp[4:], uint16(len(udp)))
-	if len(udp) >= 8+8 {
-		binary.BigEndian.PutUint32(udp[8:], uint32(flow))
-		binary.BigEndian.PutUint32(udp[12:], ^uint32(flow))
-	}
-	pseudo := uint32(unix.IPPROTO_UDP + len(udp))
-	for i := 12; i < 20; i += 2 {
-		pseudo += uint32(binary.BigEndian.Uint16(ip[i:]))
-	}
-	sum := checksum(udp, pseudo)
+	binary.BigEndian.PutUint32(b[flowAt:], uint32(flow))
+	binary.BigEndian.PutUint32(b[flowAt+4:], ^uint32(flow))
+	finishUDP(ip)
+}
+
+// finishUDP writes the checksum of a datagram into the packet that it is.
+func finishUDP(ip []byte) {
+	udp := ip[20:]
+	udp[6], udp[7] = 0, 0
+	sum := checksum(udp, pseudoHeader(ip, len(udp)))
 	if sum == 0 {
 		sum = 0xffff // RFC 768: 0 means none
 	}
 	binary.BigEndian.PutUint16(udp[6:], sum)
+}
+
+// pseudoHeader is the sum of what the UDP checksum covers beside the datagram.
+func pseudoHeader(ip []byte, udpLen int) uint32 {
+	sum := uint32(unix.IPPROTO_UDP + udpLen)
+	for i := 12; i < 20; i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(ip[i:]))
+	}
+	return sum
 }
 
 // send sends frames of all flows in turn, as many a second as rate says, 0: as many as it can.
@@ -118,6 +130,9 @@ func (f *flood) send(c *crew, rate float64) {
 			}
 		}
 		n := min(due, floodBatch, f.flows-at)
+		if f.watch {
+			f.number(at, n)
+		}
 		done, _, e := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(f.fd), uintptr(unsafe.Pointer(&f.msgs[at])),
 			uintptr(n), 0, 0, 0)
 		if e != 0 {

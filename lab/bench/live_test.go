@@ -37,11 +37,17 @@ func choose(names ...string) (chosen []System) {
 	return chosen
 }
 
-// TestEveryMetricArrives is about plausibility only: that traffic of every kind comes through naru and a peer whole.
+// TestTrafficArrivesWhole is about plausibility only: that traffic of every kind comes through naru and a peer whole.
 // How fast is another matter.
-func TestEveryMetricArrives(t *testing.T) {
-	o := Options{Systems: choose("nft", "fullnat"), Metrics: Metrics(), Rounds: 1, Time: 100 * time.Millisecond,
-		Flows: 64, Exe: program(t)}
+func TestTrafficArrivesWhole(t *testing.T) {
+	var metrics []Metric
+	for _, m := range Metrics() {
+		if slices.Contains([]string{"udp60", "cps", "rps", "bulk1", "rtt", "loss", "memory"}, m.Name) {
+			metrics = append(metrics, m)
+		}
+	}
+	o := Options{Systems: choose("nft", "fullnat"), Metrics: metrics, Rounds: 1, Time: 100 * time.Millisecond,
+		Flows: 128, Many: 2000, Exe: program(t)}
 	r, err := Run(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -51,9 +57,13 @@ func TestEveryMetricArrives(t *testing.T) {
 	}
 	for _, m := range o.Metrics {
 		for _, s := range o.Systems {
+			if !m.carries(&s) {
+				continue
+			}
 			for _, f := range m.figures {
 				x := r.result(m.Name, f.name, s.Name)
-				if x == nil || x.Median <= 0 || len(x.Runs) != 1 {
+				canBeZero := f.name == "lost at half" || f.name == "cpu"
+				if x == nil || x.Median < 0 || x.Median == 0 && !canBeZero || len(x.Runs) != 1 {
 					t.Errorf("%s %s through %s: %+v", m.Name, f.name, s.Name, x)
 				}
 			}

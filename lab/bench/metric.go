@@ -30,6 +30,8 @@ type measurement struct {
 	time   time.Duration // how long is measured
 	warm   time.Duration // how long the traffic runs before
 	flows  int
+	many   int      // connections to measure the memory of
+	load   *float64 // packets a second beside round trips; 0 before the first system has been measured
 	round  int
 	pids   []int
 	values map[string]float64 // by the figure's name
@@ -38,6 +40,9 @@ type measurement struct {
 
 // floodFlows is how many connections a flood is of, unless the caller says another number.
 const floodFlows = 1024
+
+// manyFlows is how many connections the memory is measured of, unless the caller says another number.
+const manyFlows = 1_000_000
 
 // smallFrame is the size of a frame with 18 bytes of payload, which with its checksum is the least that Ethernet carries.
 const (
@@ -67,8 +72,19 @@ func Metrics() []Metric {
 			func(_ context.Context, m *measurement) error { return m.bulk(4) }},
 		{"rtt", "round trip of 32 bytes by UDP, one at a time, two thousand a second at most", trips, datagrams,
 			func(_ context.Context, m *measurement) error { return m.roundTrip(unix.SOCK_DGRAM) }},
+		{"rtt-load", "round trip of 32 bytes by UDP beside a flood of half of what the first system carries", trips,
+			datagrams, func(_ context.Context, m *measurement) error { return m.loadedTrip() }},
 		{"rtt-tcp", "round trip of 32 bytes on a TCP connection, one at a time", trips, anyone,
 			func(_ context.Context, m *measurement) error { return m.roundTrip(unix.SOCK_STREAM) }},
+		{"loss", "UDP packets of 60 bytes beyond what can be carried, and 50 TCP connections that are there before",
+			[]figure{{"offered", "packets/s", false}, {"delivered", "packets/s", false},
+				{"held", "% of the highest rate", false}, {"lost at half", "%", true}, {"survivors", "%", false}},
+			datagrams, func(_ context.Context, m *measurement) error { return m.loss() }},
+		{"memory", "memory of the process in RAM with a million UDP connections",
+			[]figure{{"resident", "bytes", true}, {"connections", "connections", false}},
+			func(s *System) bool { return s.Naru }, func(_ context.Context, m *measurement) error { return m.memory() }},
+		{"idle", "CPU of the process while nothing comes", []figure{{"cpu", "% of a CPU", true}},
+			func(s *System) bool { return s.process }, func(_ context.Context, m *measurement) error { return m.idle() }},
 	}
 }
 
@@ -90,11 +106,7 @@ func (m *measurement) measure(count func() (uint64, error)) (perSecond float64, 
 
 // flood measures packets that arrive while as many are sent as the first CPU can.
 func (m *measurement) flood(size int) error {
-	var f *flood
-	err := m.n.Do(clientNode, func() (err error) {
-		f, err = newFlood(m.n.layout, m.s.address(), size, m.flows)
-		return err
-	})
+	f, err := m.newFlood(size, m.flows)
 	if err != nil {
 		return err
 	}
@@ -184,16 +196,55 @@ func (m *measurement) bulk(streams int) error {
 	return err
 }
 
+// newFlood prepares a flood through the system.
+func (m *measurement) newFlood(size, flows int) (f *flood, err error) {
+	err = m.n.Do(clientNode, func() (err error) {
+		f, err = newFlood(m.n.layout, m.s.address(), size, flows)
+		return err
+	})
+	return f, err
+}
+
+// pinger opens a socket through the system.
+func (m *measurement) pinger(typ int, limit time.Duration) (p *pinger, err error) {
+	err = m.n.Do(clientNode, func() (err error) {
+		p, err = newPinger(typ, m.s.address(), limit)
+		return err
+	})
+	return p, err
+}
+
 // roundTrip measures echoes with little else going on.
 func (m *measurement) roundTrip(typ int) error {
-	var p *pinger
-	if err := m.n.Do(clientNode, func() (err error) {
-		p, err = newPinger(typ, m.s.address(), pingLimit)
-		return err
-	}); err != nil {
+	p, err := m.pinger(typ, pingLimit)
+	if err != nil {
 		return err
 	}
 	defer p.close()
+	return m.pings(p)
+}
+
+// loadedTrip measures echoes beside a flood.
+func (m *measurement) loadedTrip() error {
+	if *m.load == 0 {
+		if err := m.flood(smallFrame); err != nil {
+			return err
+		}
+		*m.load = m.values["rate"] / 2
+	}
+	p, err := m.pinger(unix.SOCK_DGRAM, pingLimit)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	f, err := m.newFlood(smallFrame, m.flows)
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	var c crew
+	c.run(0, func() { f.send(&c, *m.load) })
+	defer c.end()
 	return m.pings(p)
 }
 
@@ -215,5 +266,52 @@ func (m *measurement) pings(p *pinger) error {
 		return fmt.Errorf("%d echoes came, %d were lost", len(took), p.lost)
 	}
 	m.values["p50"], m.values["p99"], m.values["p99.9"] = quantile(took, 0.5), quantile(took, 0.99), quantile(took, 0.999)
+	return nil
+}
+
+// fillRate is how many connections a second memory makes: few enough that none is lost on the way.
+const fillRate = 80_000
+
+// memory measures what a process holds when every flow of a large flood has been seen once.
+func (m *measurement) memory() error {
+	f, err := m.newFlood(smallFrame, m.many)
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	from, err := m.n.arrived()
+	if err != nil {
+		return err
+	}
+	before := takeLoad(m.pids)
+	var c crew
+	c.run(0, func() { f.send(&c, fillRate) })
+	for f.sent.Load() < uint64(m.many) {
+		time.Sleep(time.Millisecond)
+	}
+	c.end()
+	m.cpu = takeLoad(m.pids).since(before)
+	time.Sleep(drainTime)
+	to, err := m.n.arrived()
+	if err != nil {
+		return err
+	}
+	// Those sent a second time before the sender was stopped are few.
+	sent := f.sent.Load()
+	if to-from < sent-sent/50 {
+		return fmt.Errorf("of %d first packets %d arrived", sent, to-from)
+	}
+	m.values["connections"] = float64(min(to-from, uint64(m.many)))
+	m.values["resident"], err = residentBytes(m.pids[0])
+	return err
+}
+
+// idle measures what a process uses while nothing comes.
+func (m *measurement) idle() error {
+	time.Sleep(m.warm)
+	before := takeLoad(m.pids)
+	time.Sleep(m.time)
+	m.cpu = takeLoad(m.pids).since(before)
+	m.values["cpu"] = m.cpu.Balancer
 	return nil
 }

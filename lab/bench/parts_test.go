@@ -122,3 +122,49 @@ func TestTheReportComparesRoundsWithRounds(t *testing.T) {
 		}
 	}
 }
+
+func TestAWitnessSeesWhatIsWrong(t *testing.T) {
+	frame := func(flow int, seq byte) []byte {
+		b := make([]byte, smallFrame)
+		fillFrame(b, TwoLegs, vip, flow)
+		b[seqAt+3] = seq
+		finishUDP(b[14:])
+		return b
+	}
+	damaged := frame(0, 2)
+	damaged[50] ^= 1
+	unfinished := frame(0, 3)
+	binary.BigEndian.PutUint16(unfinished[40:], ^checksum(nil, pseudoHeader(unfinished[14:], smallFrame-34)))
+	for _, tt := range []struct {
+		name   string
+		server int
+		b      []byte
+		want   string // "": nothing is wrong
+	}{
+		{"the next one", 0, frame(0, 2), ""},
+		{"a checksum for the hardware", 0, unfinished, ""},
+		{"a flipped bit", 0, damaged, "1 were damaged"},
+		{"a short one", 0, frame(0, 2)[:40], "1 were damaged"},
+		{"another server", 1, frame(0, 2), "1 at a wrong server"},
+		{"the same again", 0, frame(0, 1), "1 out of order"},
+	} {
+		w := newWitnesses()
+		w.look(0, frame(0, 1))
+		w.look(0, frame(64, 1))
+		w.look(tt.server, tt.b)
+		err := w.verdict()
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+	if newWitnesses().verdict() == nil {
+		t.Error("a witness that saw nothing is content")
+	}
+}
+
+func TestNothingIsNoMeasure(t *testing.T) {
+	if _, ok := compare(&Result{Runs: []float64{1}, rounds: []int{0}, Median: 1}, &Result{Runs: []float64{0},
+		rounds: []int{0}}); ok {
+		t.Error("there is a ratio to 0")
+	}
+}

@@ -25,7 +25,17 @@ type Report struct {
 	Failures   []string `json:"failures"` // metrics that gave no figure, each with the reason
 	Notes      []string `json:"notes"`    // what makes the figures doubtful
 
+	Loads map[Layout]*float64 `json:"loads"` // packets a second beside round trips
+
 	naru map[string]bool
+}
+
+// load returns where the load of a layout is written down.
+func (r *Report) load(l Layout) *float64 {
+	if r.Loads[l] == nil {
+		r.Loads[l] = new(float64)
+	}
+	return r.Loads[l]
 }
 
 // Machine is what the figures are of.
@@ -69,7 +79,7 @@ type Ratio struct {
 func newReport(o *Options) *Report {
 	r := &Report{Kind: "Bench", APIVersion: "naru/v1", Machine: thisMachine(), Rounds: o.Rounds,
 		Seconds: o.Time.Seconds(), Flows: o.Flows, Failures: []string{}, Notes: []string{}, Results: []Result{},
-		naru: map[string]bool{}}
+		Loads: map[Layout]*float64{}, naru: map[string]bool{}}
 	for _, s := range o.Systems {
 		r.Systems = append(r.Systems, s.Name)
 		r.naru[s.Name] = s.Naru
@@ -93,8 +103,12 @@ func thisMachine() Machine {
 	return m
 }
 
-// tooBusy is the use of the CPUs by others, in per cent, from which on a turn is noted.
-const tooBusy = 10
+// tooBusy is the use of the CPUs by others, in per cent, from which on a turn is noted. tooSlow is the same of a
+// hypervisor, in per cent of all CPUs, over the median of all measurements.
+const (
+	tooBusy = 10
+	tooSlow = 5
+)
 
 // noteForeign notes what others do on the machine before a turn.
 func (r *Report) noteForeign(round int, system string, percent float64) {
@@ -138,10 +152,18 @@ func (r *Report) result(metric, figure, system string) *Result {
 
 // finish works out medians and ratios: of every naru to every peer, and of peers to the first.
 func (r *Report) finish() {
+	var stolen []float64
 	for i := range r.Results {
 		x := &r.Results[i]
 		x.Median, x.Min, x.Max = median(x.Runs), slices.Min(x.Runs), slices.Max(x.Runs)
 		x.CPUs = medianCPU(x.cpus)
+		for _, c := range x.cpus {
+			stolen = append(stolen, c.Stolen/float64(max(len(c.Each), 1)))
+		}
+	}
+	if m := median(stolen); m >= tooSlow {
+		r.Notes = append(r.Notes, fmt.Sprintf("the hypervisor kept %.0f %% of the CPUs from this machine; waking up is slow then",
+			m))
 	}
 	for i := range r.Results {
 		x := &r.Results[i]
@@ -150,14 +172,18 @@ func (r *Report) finish() {
 			if y == nil || y == x || r.naru[peer] || x.Layout != y.Layout {
 				continue
 			}
-			x.Ratios = append(x.Ratios, compare(x, y))
+			if ratio, ok := compare(x, y); ok {
+				x.Ratios = append(x.Ratios, ratio)
+			}
 		}
 	}
 }
 
-// compare returns the ratio of two results.
-func compare(x, y *Result) Ratio {
-	ratio := Ratio{To: y.System, Ratio: x.Median / y.Median}
+// compare returns the ratio of two results; there is none to nothing.
+func compare(x, y *Result) (ratio Ratio, ok bool) {
+	if y.Min == 0 {
+		return ratio, false
+	}
 	var each []float64
 	for i, round := range x.rounds {
 		if j := slices.Index(y.rounds, round); j >= 0 {
@@ -165,12 +191,10 @@ func compare(x, y *Result) Ratio {
 		}
 	}
 	if len(each) == 0 {
-		ratio.Doubtful = true
-		return ratio
+		return ratio, false
 	}
-	ratio.Low, ratio.High = slices.Min(each), slices.Max(each)
-	ratio.Doubtful = doubtful(each)
-	return ratio
+	return Ratio{To: y.System, Ratio: x.Median / y.Median, Low: slices.Min(each), High: slices.Max(each),
+		Doubtful: doubtful(each)}, true
 }
 
 // maxSpread is how wide the middle of the rounds' ratios may be, as a part of their median.

@@ -18,6 +18,7 @@ type Options struct {
 	Rounds  int           // how often every system has its turn
 	Time    time.Duration // how long one figure is measured
 	Flows   int           // connections of a flood; 0: 1024
+	Many    int           // connections to measure the memory of; 0: a million
 	Exe     string        // the naru program; "" means the calling one
 
 	// Progress is told before each turn what comes now; nil: nobody is.
@@ -33,6 +34,9 @@ const least = 16
 func Run(ctx context.Context, o Options) (*Report, error) {
 	if o.Flows == 0 {
 		o.Flows = floodFlows
+	}
+	if o.Many == 0 {
+		o.Many = manyFlows
 	}
 	if old := runtime.GOMAXPROCS(0); old < least {
 		runtime.GOMAXPROCS(least)
@@ -81,7 +85,7 @@ func turn(ctx context.Context, o *Options, r *Report, round int, s *System) (err
 			o.Progress(round, s.Name, metric.Name)
 		}
 		m := &measurement{n: n, s: s, time: o.Time, warm: min(o.Time/4, 500*time.Millisecond), flows: o.Flows,
-			round: round, pids: pids, values: map[string]float64{}}
+			many: o.Many, load: r.load(s.Layout), round: round, pids: pids, values: map[string]float64{}}
 		failure := metric.run(ctx, m)
 		if err := ctx.Err(); err != nil {
 			return err

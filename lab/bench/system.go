@@ -20,10 +20,11 @@ type System struct {
 	Layout Layout
 	Naru   bool // this program, not a peer
 
-	udp    bool          // carries UDP
-	target netip.Addr    // what clients call; the zero Addr: the VIP
-	lacks  func() string // says what it needs and is not there; nil: it needs nothing
-	start  func(ctx context.Context, n *network) (pids []int, err error)
+	process bool          // forwards in a process of its own, not in the kernel
+	udp     bool          // carries UDP
+	target  netip.Addr    // what clients call; the zero Addr: the VIP
+	lacks   func() string // says what it needs and is not there; nil: it needs nothing
+	start   func(ctx context.Context, n *network) (pids []int, err error)
 }
 
 func (s *System) address() netip.Addr {
@@ -49,19 +50,20 @@ func Systems() []System {
 		{Name: "nft", About: "nftables: DNAT by numgen, and masquerade", Layout: TwoLegs, udp: true, start: startNAT},
 		{Name: "nft+rps", About: "nft with receive packet steering to all CPUs but the sender's", Layout: TwoLegs, udp: true,
 			start: steered(startNAT)},
-		{Name: "haproxy", About: "HAProxy in TCP mode, a thread for each CPU", Layout: TwoLegs, start: startHAProxy,
+		{Name: "haproxy", About: "HAProxy in TCP mode, a thread for each CPU", Layout: TwoLegs, process: true,
+			start: startHAProxy,
 			lacks: func() string { return missingProgram("haproxy") }},
 		{Name: "nginx", About: "nginx's stream module, a worker for each CPU", Layout: TwoLegs, udp: true,
-			start: startNginx, lacks: missingNginx},
+			process: true, start: startNginx, lacks: missingNginx},
 		{Name: "nftfwd", About: "nftables: MAC addresses by jhash, and fwd", Layout: OneArm, udp: true,
 			start: startForward},
 		{Name: "nftfwd+rps", About: "nftfwd with receive packet steering", Layout: OneArm, udp: true,
 			start: steered(startForward)},
-		{Name: "fullnat", About: "naru: full NAT between two legs", Layout: TwoLegs, udp: true, Naru: true,
+		{Name: "fullnat", About: "naru: full NAT between two legs", Layout: TwoLegs, udp: true, Naru: true, process: true,
 			start: startNaru("fullnat")},
-		{Name: "nat", About: "naru: NAT between two legs", Layout: TwoLegs, udp: true, Naru: true,
+		{Name: "nat", About: "naru: NAT between two legs", Layout: TwoLegs, udp: true, Naru: true, process: true,
 			start: startNaru("nat")},
-		{Name: "l2dsr", About: "naru: direct server return on one segment", Layout: OneArm, udp: true, Naru: true,
+		{Name: "l2dsr", About: "naru: direct server return on one segment", Layout: OneArm, udp: true, Naru: true, process: true,
 			start: startNaru("l2dsr")},
 	}
 }

@@ -26,6 +26,11 @@ func (r *Report) WriteTable(w io.Writer) error {
 		}
 		doubt = doubt || d
 	}
+	for _, l := range []Layout{TwoLegs, OneArm} {
+		if *r.load(l) > 0 {
+			fmt.Fprintf(w, "\nrtt-load, %s: beside %s packets/s\n", l, amount(*r.load(l)))
+		}
+	}
 	if doubt {
 		fmt.Fprintf(w, "\n~  the rounds differ too much to tell: more rounds, a longer time or a quieter machine may help\n")
 	}
@@ -48,7 +53,12 @@ func (r *Report) writeFigure(w io.Writer, of *Result) (doubt bool, err error) {
 	if of.Figure != "rate" {
 		name += " " + of.Figure
 	}
-	fmt.Fprintf(w, "\n%s, %s: %s (%s, %s)\n", name, of.Layout, of.description, of.Unit, better)
+	// What a metric is and what the CPUs did stands once, with its first figure.
+	about, first := "", of.Figure == r.firstFigure(of.Metric)
+	if first {
+		about = ": " + of.description
+	}
+	fmt.Fprintf(w, "\n%s, %s (%s, %s)%s\n", name, of.Layout, of.Unit, better, about)
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	head := "SYSTEM\tMEDIAN\tMIN-MAX"
 	var peers []string
@@ -58,10 +68,13 @@ func (r *Report) writeFigure(w io.Writer, of *Result) (doubt bool, err error) {
 			head += "\t/" + s
 		}
 	}
-	for i := range of.CPUs.Each {
-		head += fmt.Sprintf("\tCPU%d", i)
+	if first {
+		for i := range of.CPUs.Each {
+			head += fmt.Sprintf("\tCPU%d", i)
+		}
+		head += "\tBALANCER\tENDS\tSTOLEN"
 	}
-	fmt.Fprintln(t, head+"\tBALANCER\tENDS\tSTOLEN")
+	fmt.Fprintln(t, head)
 	for _, s := range r.Systems {
 		x := r.result(of.Metric, of.Figure, s)
 		if x == nil || x.Layout != of.Layout {
@@ -81,12 +94,24 @@ func (r *Report) writeFigure(w io.Writer, of *Result) (doubt bool, err error) {
 			}
 			cells = append(cells, cell)
 		}
-		for _, c := range append(x.CPUs.Each, x.CPUs.Balancer, x.CPUs.Ends, x.CPUs.Stolen) {
-			cells = append(cells, fmt.Sprintf("%.0f%%", c))
+		if first {
+			for _, c := range slices.Concat(x.CPUs.Each, []float64{x.CPUs.Balancer, x.CPUs.Ends, x.CPUs.Stolen}) {
+				cells = append(cells, fmt.Sprintf("%.0f%%", c))
+			}
 		}
 		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
 	return doubt, t.Flush()
+}
+
+// firstFigure returns the first figure of a metric that was measured.
+func (r *Report) firstFigure(metric string) string {
+	for _, x := range r.Results {
+		if x.Metric == metric {
+			return x.Figure
+		}
+	}
+	return ""
 }
 
 // amount writes a number with three digits or more and a unit prefix.
