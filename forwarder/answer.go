@@ -112,7 +112,6 @@ func (e *Engine) refuseTCP(p *wire.Packet) {
 		e.done(p, wire.RateLimited)
 		return
 	}
-	be := binary.BigEndian
 	seq, ack := p.Seq()
 	flags := byte(wire.RST)
 	if p.TCPFlags&wire.ACK != 0 {
@@ -127,26 +126,10 @@ func (e *Engine) refuseTCP(p *wire.Packet) {
 		}
 		seq, ack, flags = 0, seq+n, wire.RST|wire.ACK
 	}
-	head := wire.IPv4Len
-	if p.Version == 6 {
-		head = wire.IPv6Len
-	}
-	d := p.Buf[p.Off : p.Off+p.L3+head+wire.TCPLen]
-	p.L4 = p.L3 + head
-	ip, t := d[p.L3:], d[p.L3+head:]
-	clear(t)
-	be.PutUint16(t, p.Flow.DstPort)
-	be.PutUint16(t[2:], p.Flow.SrcPort)
-	be.PutUint32(t[4:], seq)
-	be.PutUint32(t[8:], ack)
-	t[12], t[13] = wire.TCPLen/4<<4, flags
-	if p.Version == 4 {
-		putIPv4(ip, head+wire.TCPLen, wire.ProtoTCP, &p.Flow.Dst, &p.Flow.Src)
-	} else {
-		putIPv6(ip, wire.TCPLen, wire.ProtoTCP, &p.Flow.Dst, &p.Flow.Src)
-	}
-	be.PutUint16(t[16:], ^wire.Fold(wire.Sum(t, wire.PseudoSum(ip, wire.ProtoTCP, wire.TCPLen))))
-	e.answer(p, head+wire.TCPLen, wire.RejectedRST)
+	f := p.Flow.Reverse()
+	n := putReset(p.Buf[p.Off+p.L3:], &f, seq, ack, flags)
+	p.L4 = p.L3 + n - wire.TCPLen
+	e.answer(p, n, wire.RejectedRST)
 }
 
 // putIPv4 writes a header without options: DF set, so the id may be 0 (RFC 6864 4.1).

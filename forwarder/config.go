@@ -83,7 +83,6 @@ const (
 type Timeouts struct {
 	TCPSyn, TCPEstablished, TCPClosing time.Duration
 	UDP, UDPUnreplied                  time.Duration
-	ICMP                               time.Duration
 }
 
 // PortRange is an inclusive range of ports; the zero value is no range, {0, 65535} is "any".
@@ -151,6 +150,7 @@ type Service struct {
 	Timeouts  Timeouts
 	Reject    Reject // no backend, no port, midstream reject
 	Midstream Midstream
+	OnIdle    OnIdle
 	OnDownTCP OnDownTCP
 	OnDownUDP OnDownUDP
 }
@@ -161,6 +161,15 @@ type Local struct {
 	// Kernel says that this host's kernel holds the address: it answers ARP for it and owns its other ports.
 	Kernel bool
 }
+
+// OnIdle says how a TCP connection ends that was idle for its time.
+type OnIdle uint8
+
+// The ends of idle TCP connections.
+const (
+	IdleSilent OnIdle = iota // nobody is told
+	IdleReset                // both ends get a RST
+)
 
 // OnDownTCP says what becomes of TCP connections of a backend that is Down.
 type OnDownTCP uint8

@@ -25,6 +25,9 @@ type Counters struct {
 
 	EvictedHandshakes uint64 // TCP connections that were not proven and had to make room
 	EvictedQuestions  uint64 // UDP connections that were not proven and had to make room
+	IdleReset         uint64 // TCP connections that were idle for their time and both of whose ends were told
+	DownReset         uint64 // TCP connections of a backend out of service, both of whose ends were told
+	DownForgotten     uint64 // connections of a backend out of service that ended in silence
 	Stateless         uint64 // packets forwarded in direct server return without an entry, since the table was full
 
 	ForwardedPlain uint64 // packets of backends of mode nat that belong to no connection and were routed on unchanged
@@ -65,6 +68,9 @@ func (c *Counters) Add(o *Counters) {
 	c.EvictedClosed += o.EvictedClosed
 	c.EvictedHandshakes += o.EvictedHandshakes
 	c.EvictedQuestions += o.EvictedQuestions
+	c.IdleReset += o.IdleReset
+	c.DownReset += o.DownReset
+	c.DownForgotten += o.DownForgotten
 	c.Stateless += o.Stateless
 	c.ForwardedPlain += o.ForwardedPlain
 	c.AddressClash += o.AddressClash

@@ -52,7 +52,7 @@ type Output struct {
 func NewOutput(legs int) *Output {
 	o := &Output{Legs: make([][]*wire.Frame, legs)}
 	for i := range o.Legs {
-		o.Legs[i] = make([]*wire.Frame, 0, MaxBatch+heldFrames+heldFragments+ownFrames+burstFrames)
+		o.Legs[i] = make([]*wire.Frame, 0, MaxBatch+heldFrames+heldFragments+ownFrames+resetFrames+burstFrames)
 	}
 	return o
 }
@@ -101,6 +101,7 @@ type Engine struct {
 	end    func(conntrack.ID) bool
 	held   holdTable
 	own    ownTable
+	resets resetTable
 	burst  burst
 	lastID uint32
 
@@ -136,8 +137,9 @@ var returns = [...]conntrack.Return{FullNAT: conntrack.ReturnLocal, NAT: conntra
 // path is what the engine knows of an interned path beyond its addresses.
 type path struct {
 	key     pathKey
-	service *service  // as configured now or, when it was removed, last
-	backend int       // index into service.backends
+	service *service // as configured now or, when it was removed, last
+	backend int      // index into service.backends
+	fate    fate
 	pool    *nat.Pool // of full NAT
 	used    *used     // of the backend
 	mtu     int       // of the way to the backend, as configured; 0: the leg's
@@ -184,7 +186,7 @@ func New(opt Options, snap *Snapshot) (*Engine, error) {
 	e.frags = frag.New(opt.Datagrams, heldFragments, opt.Seed.words(forFragments)[0])
 	e.lastID = uint32(opt.Seed.words(forIDs)[0]) + uint32(opt.Worker)
 	e.limit.key, e.limit.cost = opt.Seed.words(forLimit)[0], 1000*int64(opt.Workers)
-	e.end = e.endIdle
+	e.end = e.endOne
 	e.held.init()
 	e.rec.Candidates = make([]Candidate, 0, 64)
 	e.Swap(snap)
@@ -254,6 +256,9 @@ func (e *Engine) touch(batch []wire.Packet) {
 func (e *Engine) Tick(now wire.Time, out *Output, trace Trace) {
 	e.begin(now, out, trace)
 	e.table.Expire(e.now, tickBudget, e.end)
+	if e.table.Sweeping() {
+		e.table.Sweep(sweepBudget, e.end)
+	}
 	e.lostFragments()
 	e.tellUses()
 	e.letGo()
@@ -267,6 +272,7 @@ func (e *Engine) begin(now wire.Time, out *Output, trace Trace) {
 	e.out, e.trace = out, trace
 	e.table.Advance(e.now)
 	e.own.reset()
+	e.resets.reset()
 	e.held.reset()
 	e.burst.reset()
 	e.frags.Reset()
@@ -336,7 +342,9 @@ func (e *Engine) intern(svc *service, k int, key pathKey) conntrack.PathID {
 		}
 	}
 	pi := path{key: key, service: svc, backend: k / svc.ways(), used: e.usedBy(key.service, key.backend)}
-	pi.mtu = svc.Backends[pi.backend].MTU
+	b := &svc.Backends[pi.backend]
+	pi.mtu, pi.fate = b.MTU, svc.fateOf(b)
+	e.doom(id, pi.fate)
 	if key.mode == FullNAT {
 		pi.pool = svc.pools[k][e.opt.Worker]
 	}
@@ -420,6 +428,3 @@ func (e *Engine) event(ev Event) {
 		e.events = append(e.events, ev)
 	}
 }
-
-// endIdle is endConn for Expire.
-func (e *Engine) endIdle(id conntrack.ID) bool { e.endConn(id); return true }

@@ -108,7 +108,7 @@ func (e *Engine) flow(p *wire.Packet) {
 	if id != conntrack.None {
 		c := e.table.Conn(id)
 		if e.table.Expired(c, e.now) || dir == conntrack.Original && p.TCPFlags&wire.SYN != 0 && e.restarts(c, p) {
-			e.endConn(id)
+			e.endNow(id)
 			id = conntrack.None
 		}
 	}
@@ -218,6 +218,9 @@ func (e *Engine) forwardConn(p *wire.Packet, c *conntrack.Conn, id conntrack.ID,
 		return
 	}
 	pi := &e.paths[c.Path]
+	if pi.fate != livesOn && e.outOfService(p, id, dir, pi.fate) {
+		return
+	}
 	mode := pi.key.mode
 	if mode != L2DSR && p.TTL() <= 1 {
 		e.hopLimit(p)

@@ -143,6 +143,13 @@ var provoke = map[wire.Reason]struct {
 		f.TCP = "R"
 		return f.Packet(t)
 	}},
+	wire.BackendDown: {before: func(r *rig) {
+		newTCP(r, client+":9").handshake()
+		r.cfg.Services[0].Backends[0].State = forwarder.Down
+		r.reload()
+	}, packet: func(t *testing.T, _ *rig) wire.Packet {
+		return fromClient(wiretest.Frame{Src: client + ":9", Dst: vip + ":80", TCP: "A", Seq: 101, Ack: 501}).Packet(t)
+	}},
 	wire.NoBackend: {config: func(c *forwarder.Config) {
 		c.Services[0].Reject, c.Services[0].Backends = forwarder.RejectDrop, nil
 	}, packet: func(t *testing.T, _ *rig) wire.Packet { return synFrame().Packet(t) }},

@@ -36,7 +36,7 @@ const (
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
 var timeouts = forwarder.Timeouts{TCPSyn: 30 * time.Second, TCPEstablished: 2*time.Hour + 4*time.Minute,
-	TCPClosing: 4 * time.Minute, UDP: 5 * time.Minute, UDPUnreplied: 30 * time.Second, ICMP: time.Minute}
+	TCPClosing: 4 * time.Minute, UDP: 5 * time.Minute, UDPUnreplied: 30 * time.Second}
 
 // config is the classic example for both families, TCP on 80 and UDP on 53, as a starting point.
 func config() forwarder.Config {

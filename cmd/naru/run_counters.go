@@ -74,6 +74,7 @@ func logCounters(log *slog.Logger, c *forwarder.Counters, stats map[string]link.
 		"connections", c.Connections, "ended", c.Ended, "active", c.Active,
 		"evicted_closed", c.EvictedClosed, "evicted_handshakes", c.EvictedHandshakes,
 		"evicted_questions", c.EvictedQuestions, "stateless", c.Stateless,
+		"idle_reset", c.IdleReset, "down_reset", c.DownReset, "down_forgotten", c.DownForgotten,
 		"port_reused_early", c.PortReusedEarly, "address_clash", c.AddressClash,
 		"reasons", reasons, "interfaces", interfaces)
 }

@@ -33,6 +33,7 @@ var (
 	encaps = map[string]forwarder.Encap{
 		"dscp": forwarder.EncapDSCP, "ipip": forwarder.EncapIPIP, "gue": forwarder.EncapGUE,
 	}
+	onIdle    = map[string]forwarder.OnIdle{"silent": forwarder.IdleSilent, "rst": forwarder.IdleReset}
 	onDownTCP = map[string]forwarder.OnDownTCP{
 		"rst": forwarder.DownTCPReset, "keep": forwarder.DownTCPKeep, "reschedule": forwarder.DownTCPReschedule,
 	}
@@ -161,6 +162,7 @@ func compileService(s *config.Service, h *host.State) forwarder.Service {
 		Timeouts:       forwarder.Timeouts(s.Timeouts),
 		Reject:         rejects[s.Reject],
 		Midstream:      midstreams[s.Midstream],
+		OnIdle:         onIdle[s.OnIdle],
 		OnDownTCP:      onDownTCP[s.OnBackendDown.TCP],
 		OnDownUDP:      onDownUDP[s.OnBackendDown.UDP],
 	}

@@ -43,10 +43,11 @@ type defaults struct {
 	choice                       Choice
 	timeouts                     Timeouts
 	health                       Health
+	onIdle                       string
 	onBackendDown                OnBackendDown
 }
 
-// defaultTimeouts follow RFC 5382 REQ-5 (tcp_established, tcp_closing), RFC 4787 REQ-5 (udp) and RFC 5508 3.2 (icmp).
+// defaultTimeouts follow RFC 5382 REQ-5 (tcp_established, tcp_closing) and RFC 4787 REQ-5 (udp).
 // tcp_syn is shorter than RFC 5382 asks for: a flood of SYNs must not fill the table.
 var defaultTimeouts = Timeouts{
 	TCPSyn:         30 * time.Second,
@@ -54,7 +55,6 @@ var defaultTimeouts = Timeouts{
 	TCPClosing:     4 * time.Minute,
 	UDP:            5 * time.Minute,
 	UDPUnreplied:   30 * time.Second,
-	ICMP:           time.Minute,
 }
 
 // The words of keys that take one of a few.
@@ -161,6 +161,7 @@ func (d *decoder) defaultValues(v value) {
 		{"midstream", func(v value) { set(&f.midstream)(d.oneOf(v, midstreams...)) }},
 		{"timeouts", func(v value) { d.timeouts(v, &f.timeouts) }},
 		{"health", func(v value) { d.health(v, &f.health, true) }},
+		{"on_idle", func(v value) { set(&f.onIdle)(d.oneOf(v, onIdles...)) }},
 		{"on_backend_down", func(v value) { d.onBackendDown(v, &f.onBackendDown) }},
 	}, d.defaultChoiceFields(&f.choice)...))
 }
@@ -191,7 +192,7 @@ func (d *decoder) timeouts(v value, t *Timeouts) {
 		{"tcp_closing", read(&t.TCPClosing)},
 		{"udp", read(&t.UDP)},
 		{"udp_unreplied", read(&t.UDPUnreplied)},
-		{"icmp", read(&t.ICMP)},
+		{"icmp", d.noEffect},
 	})
 	d.checkOrder(v.path, "tcp_syn", t.TCPSyn, "tcp_established", t.TCPEstablished)
 	d.checkOrder(v.path, "udp_unreplied", t.UDPUnreplied, "udp", t.UDP)

@@ -80,7 +80,7 @@ func checkConfig(t *testing.T, c *Config) {
 		if s.Name == "" || !s.VIP.IsValid() || len(s.Ports) == 0 || s.Protocol == "" || !slices.Contains(modeNames(), s.Mode) {
 			t.Errorf("incomplete: %+v", s)
 		}
-		if (s.Mode == "fullnat") != (len(s.NAT.SourcePool) > 0) || (s.Mode == "l3dsr") != (s.L3DSR.Encap != "") || s.Scheduler == "" || s.Timeouts.ICMP <= 0 {
+		if (s.Mode == "fullnat") != (len(s.NAT.SourcePool) > 0) || (s.Mode == "l3dsr") != (s.L3DSR.Encap != "") || s.Scheduler == "" || s.Timeouts.UDP <= 0 {
 			t.Errorf("incomplete: %+v", s)
 		}
 		for _, b := range s.Backends {

@@ -22,7 +22,7 @@ func Load(file string, src []byte) (*Config, []Problem, error) {
 			Admin: Admin{Socket: DefaultSocket},
 		},
 		defaults: defaults{scheduler: "rr", choice: defaultChoice, reject: "rst", midstream: "reject", timeouts: defaultTimeouts,
-			health: defaultHealth, onBackendDown: defaultOnBackendDown},
+			health: defaultHealth, onBackendDown: defaultOnBackendDown, onIdle: "silent"},
 	}
 	d.cfg.Node.fillLimits()
 	d.load(src)

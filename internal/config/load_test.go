@@ -94,7 +94,7 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 	want := "{Name: Workers:0 CPUs:{Auto:true List:[]} Connections:1048576 Limits:{Handshakes:262144 TCP:1048576 UDP:524288} " +
 		"HashKeyFile: HashKey:<nil>} nft {Socket:/run/naru/naru.sock} | " +
 		"[{Address:192.0.2.10 Owner:naru Reject:rst Echo:answer}] | rr rst reject 1024-32767 1m0s 1 " +
-		"{TCPSyn:30s TCPEstablished:2h4m0s TCPClosing:4m0s UDP:5m0s UDPUnreplied:30s ICMP:1m0s}"
+		"{TCPSyn:30s TCPEstablished:2h4m0s TCPClosing:4m0s UDP:5m0s UDPUnreplied:30s}"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
@@ -114,7 +114,7 @@ func TestDefaultsHoldWhereverTheyStand(t *testing.T) {
 	if s.Scheduler != "lc" || s.Reject != "drop" || s.Midstream != "pickup" || cfg.VIPs[0].Reject != "drop" {
 		t.Errorf("%+v", s)
 	}
-	if s.Timeouts.UDP != 24*time.Hour || s.Timeouts.TCPSyn != 1500*time.Millisecond || s.Timeouts.ICMP != time.Minute {
+	if s.Timeouts.UDP != 24*time.Hour || s.Timeouts.TCPSyn != 1500*time.Millisecond {
 		t.Errorf("%+v", s.Timeouts)
 	}
 }

@@ -18,7 +18,7 @@ func TestWrongKeys(t *testing.T) {
 			"protocol: tcp",
 			"protocol: tcp\n    colour: red",
 			"10:5: services[0].colour: unknown field; known here: name, vip, ports, protocol, mode, " +
-				"scheduler, nat, l3dsr, timeouts, reject, midstream, health, on_backend_down, " +
+				"scheduler, nat, l3dsr, timeouts, reject, midstream, health, on_idle, on_backend_down, " +
 				"hash, bounded, mh, " +
 				"slow_start, max_connections, on_backend_full, affinity, backends",
 		},
@@ -60,7 +60,7 @@ func TestWrongKeys(t *testing.T) {
 			"protocol: tcp",
 			"protocol: tcp\n    80: tcp",
 			"10:5: services[0].80: unknown field; known here: name, vip, ports, protocol, mode, scheduler, " +
-				"nat, l3dsr, timeouts, reject, midstream, health, on_backend_down, " +
+				"nat, l3dsr, timeouts, reject, midstream, health, on_idle, on_backend_down, " +
 				"hash, bounded, mh, " +
 				"slow_start, max_connections, on_backend_full, affinity, backends",
 		},
@@ -69,7 +69,7 @@ func TestWrongKeys(t *testing.T) {
 			"protocol: tcp",
 			"protocol: tcp\n    \"a\\n\\e[31m b\": tcp",
 			`10:5: services[0]."a\n\x1b[31m b": unknown field; ` +
-				"known here: name, vip, ports, protocol, mode, scheduler, nat, l3dsr, timeouts, reject, midstream, health, on_backend_down, " +
+				"known here: name, vip, ports, protocol, mode, scheduler, nat, l3dsr, timeouts, reject, midstream, health, on_idle, on_backend_down, " +
 				"hash, bounded, mh, " +
 				"slow_start, max_connections, on_backend_full, affinity, backends",
 		},
@@ -372,6 +372,15 @@ func TestWrongValues(t *testing.T) {
 2:14: node.name: "a b" is not a name; use letters, digits, - . and _, at most 63 characters
 2:28: node.workers: 65 is out of range 1..64; write a whole number from 1 to 64
 2:45: node.connections: 100 is out of range 1024..16777216; write a whole number from 1024 to 16777216`,
+		},
+		{
+			"a reset for UDP",
+			"    protocol: tcp",
+			"    protocol: udp\n    on_idle: rst\n    timeouts: {icmp: 60s}",
+			`
+10:14: services[0].on_idle: rst is for tcp; a udp connection ends in silence; remove it
+11:22: warning: services[0].timeouts.icmp: has no effect: naru keeps no state of ICMP queries; vips[].echo says who ` +
+				"answers ping; remove it",
 		},
 		{
 			"parts of the table that cannot be",

@@ -93,6 +93,7 @@ type Service struct {
 	Health    Health
 	Backends  []Backend
 
+	OnIdle        string // "silent" or "rst"
 	OnBackendDown OnBackendDown
 }
 
@@ -117,7 +118,7 @@ type L3DSR struct {
 
 // Timeouts are the idle times by state.
 type Timeouts struct {
-	TCPSyn, TCPEstablished, TCPClosing, UDP, UDPUnreplied, ICMP time.Duration
+	TCPSyn, TCPEstablished, TCPClosing, UDP, UDPUnreplied time.Duration
 }
 
 // Backend is one server of a service.

@@ -21,6 +21,7 @@ func (d *decoder) service(v value) Service {
 		Midstream: d.defaults.midstream,
 		Timeouts:  d.defaults.timeouts,
 
+		OnIdle:        d.defaults.onIdle,
 		OnBackendDown: d.defaults.onBackendDown,
 		Health:        d.defaults.health,
 		NAT:           NAT{SourcePorts: defaultSourcePorts, PortRest: defaultPortRest},
@@ -38,6 +39,7 @@ func (d *decoder) service(v value) Service {
 		{"reject", func(v value) { set(&s.Reject)(d.oneOf(v, rejects...)) }},
 		{"midstream", func(v value) { set(&s.Midstream)(d.oneOf(v, midstreams...)) }},
 		{"health", func(v value) { d.serviceHealth(v, &s) }},
+		{"on_idle", func(v value) { d.onIdle(v, &s) }},
 		{"on_backend_down", func(v value) { d.onBackendDown(v, &s.OnBackendDown) }},
 	}, append(d.choiceFields(&s.Choice), field{"backends", func(v value) { s.Backends = d.backends(v, s.SlowStart) }})...)) {
 		return s

@@ -145,8 +145,13 @@ func (c *Conn) seenTCP(d Dir, p *wire.Packet) {
 	if int32(end-c.end[d]) > 0 {
 		c.end[d] = end
 	}
-	if flags&wire.ACK != 0 && int32(ack-c.ack[d]) > 0 && int32(ack-c.end[other]) <= 0 {
-		c.ack[d], progress = ack, true
+	if ahead := int32(ack-c.ack[d]) > 0; flags&wire.ACK != 0 && (ahead || c.State == TCPSyn) {
+		switch {
+		case c.Flags&oneSided != 0:
+			c.ack[d] = ack // what the backend has sent nobody saw
+		case ahead && int32(ack-c.end[other]) <= 0:
+			c.ack[d], progress = ack, true
+		}
 	}
 	switch c.State {
 	case TCPSyn:
@@ -198,6 +203,20 @@ func (c *Conn) resetFits(d Dir, flags uint8, seq, ack uint32) bool {
 		return flags&wire.ACK != 0 && ack == c.end[Original]
 	}
 	return seq == c.ack[d^1] || seq == c.end[d]
+}
+
+// Resets returns the sequence numbers at which an RST from one end may be believed by the other: behind what was sent to
+// it, and what it has acknowledged. Of what passes us by only the latter is known, or the former.
+func (c *Conn) Resets(from Dir) (sent, acked uint32) {
+	sent, acked = c.end[from], c.ack[from^1]
+	switch {
+	case c.Flags&oneSided == 0:
+	case from == Original:
+		acked = sent
+	default:
+		sent = acked
+	}
+	return sent, acked
 }
 
 // seqEnd returns the sequence number behind a segment.

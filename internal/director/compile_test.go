@@ -32,7 +32,7 @@ func prefixes(list ...string) (out []netip.Prefix) {
 
 // testConfig is the classic example, with IPv6 beside it.
 func testConfig() *config.Config {
-	timeouts := config.Timeouts{TCPSyn: 1, TCPEstablished: 2, TCPClosing: 3, UDP: 4, UDPUnreplied: 5, ICMP: 6}
+	timeouts := config.Timeouts{TCPSyn: 1, TCPEstablished: 2, TCPClosing: 3, UDP: 4, UDPUnreplied: 5}
 	return &config.Config{
 		Interfaces: []config.Interface{{Name: "eth0", Side: "client"}, {Name: "eth1", Side: "backend"}},
 		Fence:      "nft",
@@ -102,7 +102,7 @@ func TestCompilePutsConfigurationAndHostIntoTheEnginesWords(t *testing.T) {
 			{Name: "web", VIP: vip4, Proto: 6, Ports: []forwarder.PortRange{{Lo: 80, Hi: 80}}, Scheduler: sched.LC,
 				Locals:      []forwarder.Local{{Addr: held4, Kernel: true}, {Addr: free4}},
 				SourcePorts: forwarder.PortRange{Lo: 1024, Hi: 32767}, PortRest: time.Minute,
-				Timeouts: forwarder.Timeouts{TCPSyn: 1, TCPEstablished: 2, TCPClosing: 3, UDP: 4, UDPUnreplied: 5, ICMP: 6},
+				Timeouts: forwarder.Timeouts{TCPSyn: 1, TCPEstablished: 2, TCPClosing: 3, UDP: 4, UDPUnreplied: 5},
 				Reject:   forwarder.RejectICMP, Midstream: forwarder.MidstreamPickup,
 				Backends: []forwarder.Backend{{Name: "server01", Addr: server, Port: 8080, Weight: 3}}},
 			{Name: "dns6", VIP: vip6, Proto: 17, Ports: []forwarder.PortRange{{Lo: 53, Hi: 60}},

@@ -76,6 +76,7 @@ const (
 	MidstreamTCP    // TCP without a connection that does not start one
 	TupleClash      // NAT: the backend has a connection with the same ports from another VIP or port
 	Hairpin         // DSR: from a backend to its own VIP
+	BackendDown     // of a connection whose backend is out of service
 	NoBackend       // no backend may take a new connection
 	BackendFull     // each backend, or the one chosen, has as many connections as it may have
 	ServiceFull     // the service has as many connections as it may have
@@ -148,7 +149,8 @@ var reasons = [NumReasons]reasonInfo{
 	MidstreamTCP:  {"midstream", Drop, "late segments, or connections from before a restart"},
 	TupleClash: {"tuple_clash", Drop,
 		"a client uses one port for two services that share a backend port: the backend could not tell them apart"},
-	Hairpin: {"hairpin", Drop, "a backend calls its own VIP, or has sent the VIP's packet back because it does not have the VIP"},
+	Hairpin:     {"hairpin", Drop, "a backend calls its own VIP, or has sent the VIP's packet back because it does not have the VIP"},
+	BackendDown: {"backend_down", Drop, "of a connection whose backend is down or disabled"},
 	BackendFull: {"backend_full", Drop,
 		"every backend has its max_connections, or with on_backend_full: refuse the one chosen"},
 	ServiceFull:    {"service_full", Drop, "the service has its max_connections"},

@@ -39,6 +39,7 @@ var fixes = [NumReasons]string{
 	MidstreamTCP:  "midstream: pickup takes such connections over; timeouts.tcp_established keeps idle ones longer",
 	TupleClash:    "give each service its own backend port, or use mode fullnat",
 	Hairpin:       "use mode fullnat for clients that are backends; else put the VIP on the backend's lo: naru backend setup",
+	BackendDown:   "mend the backend, or enable it; on_backend_down says what becomes of its connections",
 	NoBackend:     "give a backend a weight, or add one",
 	BackendFull:   "raise max_connections of the backends, add one, or let on_backend_full say overflow",
 	ServiceFull:   "raise max_connections of the service",
