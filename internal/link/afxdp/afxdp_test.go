@@ -73,3 +73,20 @@ func TestDevice(t *testing.T) {
 		})
 	}
 }
+
+func TestSupportedTellsSoftwareFromHardware(t *testing.T) {
+	n := quiet(t, "x")
+	wiretest.Veth(t, n, "v0", n, "v1")
+	n.Do(t, func() {
+		got, err := afxdp.Supported("v0")
+		if want := (afxdp.Support{Native: true}); err != nil || got != want {
+			t.Errorf("a veth: %+v, %v; want %+v", got, err, want)
+		}
+		if got, err := afxdp.Supported("lo"); err != nil || got.Native || got.Physical {
+			t.Errorf("lo: %+v, %v", got, err)
+		}
+		if _, err := afxdp.Supported("none0"); err == nil {
+			t.Error("an interface that is not there has features")
+		}
+	})
+}
