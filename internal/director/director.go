@@ -29,7 +29,10 @@ type Options struct {
 	// Open opens the devices of one worker, one a configured interface, in order. It is called once a worker, after
 	// the fence is up.
 	Open func(worker, workers int) (link.Set, error)
-	Log  *slog.Logger
+	// Own is for devices that take packets away from the kernel instead of tapping them: it says which. There is no
+	// fence then. It is called after Open, before the first packet, and again when that changes. nil: the devices are taps.
+	Own func(kernel.FenceSpec) error
+	Log *slog.Logger
 	Seed forwarder.Seed
 	// Record gets the decision record of every packet, on a worker's goroutine; it must not keep it. nil: off.
 	Record forwarder.Trace
@@ -46,7 +49,7 @@ type Director struct {
 	limit   limiter
 	owner   *kernel.Owner
 	mirror  *kernel.Mirror
-	fence   *kernel.Fence // nil with fence: none
+	fence   *kernel.Fence // nil with fence: none, and with Options.Own
 	workers []*worker
 	start   time.Time // the workers' time counts from here
 	events  chan forwarder.Event
@@ -111,6 +114,11 @@ func (d *Director) build() (err error) {
 	if err := d.addWorkers(workers); err != nil {
 		return err
 	}
+	if d.opt.Own != nil {
+		if err := d.opt.Own(d.spec); err != nil {
+			return err
+		}
+	}
 	d.paths.follow(d.cfg, host)
 	d.groups = groups(&d.compiled)
 	if err := regroup(d.workers[0].set.Devices, nil, d.groups); err != nil {
@@ -174,6 +182,9 @@ func tableMemory(connections int) (conntrack.Memory, error) {
 }
 
 func (d *Director) raiseFence() (err error) {
+	if d.opt.Own != nil {
+		return nil
+	}
 	if d.cfg.Fence == "none" {
 		d.log.Warn("no fence: this host's kernel answers beside naru (RST, ICMP unreachable) and forwards what it can",
 			"fix", "fence: nft")
@@ -313,10 +324,14 @@ func (d *Director) apply(cfg *config.Config, host *kernel.State) error {
 
 // updateFence comes before the engines get the snapshot: an address is fenced before it is answered for.
 func (d *Director) updateFence(spec kernel.FenceSpec) error {
-	if d.fence == nil || reflect.DeepEqual(spec, d.spec) {
+	update := d.opt.Own
+	if d.fence != nil {
+		update = d.fence.Update
+	}
+	if update == nil || reflect.DeepEqual(spec, d.spec) {
 		return nil
 	}
-	if err := d.fence.Update(spec); err != nil {
+	if err := update(spec); err != nil {
 		return err
 	}
 	d.spec = spec

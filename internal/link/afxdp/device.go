@@ -12,13 +12,6 @@ import (
 	"naru/internal/wire"
 )
 
-// A Beside is the device that shows what the kernel has too: a tap on the same interface with a filter of its own.
-type Beside interface {
-	link.Device
-	// Control calls f with the descriptor that becomes readable when a frame arrives.
-	Control(f func(fd uintptr)) error
-}
-
 // besideEvery is how many times Recv looks at its own sockets, while these have frames, before it looks beside: what comes
 // there (ARP, above all) must not wait for a pause.
 const besideEvery = 32
@@ -255,6 +248,9 @@ func (d *Device) Leave(mac [6]byte) error { return d.beside.Leave(mac) }
 
 // Info implements link.Device.
 func (d *Device) Info() link.Info { return d.beside.Info() }
+
+// Refresh reads again what Info tells; call it when the kernel reports a link event.
+func (d *Device) Refresh() error { return d.beside.Refresh() }
 
 // Stats implements link.Device. What the kernel dropped beside counts too.
 func (d *Device) Stats() link.Stats {
