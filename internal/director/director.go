@@ -31,8 +31,8 @@ type Options struct {
 	Open func(worker, workers int) (link.Set, error)
 	// Own is for devices that take packets away from the kernel instead of tapping them: it says which. There is no
 	// fence then. It is called after Open, before the first packet, and again when that changes. nil: the devices are taps.
-	Own func(kernel.FenceSpec) error
-	Log *slog.Logger
+	Own  func(kernel.FenceSpec) error
+	Log  *slog.Logger
 	Seed forwarder.Seed
 	// Record gets the decision record of every packet, on a worker's goroutine; it must not keep it. nil: off.
 	Record forwarder.Trace
