@@ -30,7 +30,7 @@ const farmConfig = `version: 1
 interfaces:
   - {name: eth0, side: client}
   - {name: eth1, side: backend}
-node: {connections: 4096, name: lb1}
+node: {connections: 4096, name: lb1, workers: 2}
 admin: {socket: SOCKET}
 services:
   - name: web
@@ -39,6 +39,7 @@ services:
     protocol: tcp
     mode: fullnat
     nat: {source_pool: [10.10.10.254], source_ports: 1024-32767}
+    slow_start: 10m
     health: {type: tcp, interval: 100ms, timeout: 90ms, rise: 2, fall: 2}
     backends:
       - {name: b1, address: 10.10.10.1, port: 8080}
@@ -214,8 +215,8 @@ func TestOrdersAreFollowed(t *testing.T) {
 	}{
 		{[]string{"drain", "web/b1"}, "web/b1 is draining, weight 1, share 0.0%"},
 		{[]string{"weight", "web/b2", "3"}, "web/b2 is up, weight 3, share 75.0%"},
-		{[]string{"ready", "web/b1"}, "web/b1 is up, weight 1, share 20.0%"},
-		{[]string{"ready", "web/b2"}, "web/b2 is up, weight 1, share 33.3%"},
+		{[]string{"ready", "web/b1"}, "web/b1 is up, weight 1, share 1.2%, "},
+		{[]string{"ready", "web/b2"}, "web/b2 is up, weight 1, share 48.8%, "},
 		{[]string{"weight", "web/b3", "0"}, "web/b3 is draining, weight 0, share 0.0%"},
 	} {
 		if out := f.must(t, step.order...); !strings.HasPrefix(out, step.says) {
@@ -237,7 +238,7 @@ func TestOrdersAreFollowed(t *testing.T) {
 		t.Errorf("after a reload with --reset: %+v", b)
 	}
 	hits, failed := stop()
-	if failed > 0 || hits["b1"] == 0 || hits["b2"] == 0 || hits["b3"] == 0 {
+	if failed > 0 || hits["b2"] == 0 || hits["b3"] == 0 {
 		t.Errorf("%d requests failed; %v", failed, hits)
 	}
 	for name, c := range old {
@@ -345,7 +346,7 @@ func TestStatusTellsWhatIsCarried(t *testing.T) {
 	web := s.Services[0]
 	if web.Active != 6 || web.In.Packets < 12 || web.Out == nil || web.Out.Bytes == 0 || web.Backends[0].Active != 2 ||
 		len(s.Interfaces) != 2 || s.Interfaces[0].RxFrames == 0 || len(s.Ports) != 3 || s.Ports[0].Size-s.Ports[0].Free != 2 ||
-		s.Connections.Active != 6 || len(s.Workers) == 0 || s.Node != "lb1" || s.Health != admin.OK {
+		s.Interfaces[0].Driver == "unknown" || s.Connections.Active != 6 || len(s.Workers) == 0 || s.Node != "lb1" || s.Health != admin.OK {
 		t.Errorf("%+v", s)
 	}
 	table := f.must(t, "status")

@@ -78,7 +78,7 @@ func runAction(c *cli.Context) error {
 		return err
 	}
 	opt := director.Options{Config: cfg, Open: openDevices(cfg), Log: newLogger(c), Seed: seed,
-		Version: thisBuild().Version}
+		Version: thisBuild().Version, Hints: hintsFor(cfg)}
 	if c.IsSet("record") {
 		stop, err := startRecording(c, &opt)
 		if err != nil {

@@ -6,13 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
+	"os"
+	"runtime"
 	"strings"
 	"sync"
 
 	"naru/internal/admin"
 	"naru/internal/config"
 	"naru/internal/director"
+	"naru/internal/host"
+	"naru/internal/kernel"
 )
 
 // openAdmin opens the socket for commands. Without the default one naru runs all the same: to forward matters more, and
@@ -30,6 +35,19 @@ func openAdmin(cfg *config.Config, log *slog.Logger) (*admin.Server, error) {
 	return nil, fmt.Errorf("admin.socket: %w; end the other naru, or name another path", err)
 }
 
+// hintsFor returns what the status asks about this host; naru's interfaces do not change while it runs.
+func hintsFor(cfg *config.Config) func() []string {
+	return func() []string {
+		var links []host.Link
+		for _, i := range cfg.Interfaces {
+			if l, err := net.InterfaceByName(i.Name); err == nil {
+				links = append(links, host.Link{Name: l.Name, Index: l.Index})
+			}
+		}
+		return kernel.Hints(os.DirFS("/sys"), links, runtime.NumCPU())
+	}
+}
+
 // reloader replaces the configuration of a running naru, for SIGHUP and for the socket.
 type reloader struct {
 	mu   sync.Mutex
@@ -40,7 +58,7 @@ type reloader struct {
 
 // serve registers what is about configurations.
 func (r *reloader) serve(s *admin.Server) {
-	s.Handle("POST /v1/config:check", admin.Read, func(q *http.Request) (any, error) {
+	s.Handle("POST /v1/config:check", admin.Write, func(q *http.Request) (any, error) {
 		return r.answer(q, func(in admin.ConfigText) (admin.ConfigResult, error) {
 			cfg, result, err := r.load(in.Text)
 			if err == nil {

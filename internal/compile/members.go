@@ -14,7 +14,8 @@ func Members(cfg *config.Config) []roster.Member {
 		s := &cfg.Services[i]
 		for j := range s.Backends {
 			b := &s.Backends[j]
-			m := roster.Member{Key: roster.Key{Service: s.Name, Backend: b.Name}, Weight: uint32(b.Weight)}
+			m := roster.Member{Key: roster.Key{Service: s.Name, Backend: b.Name}, Weight: uint32(b.Weight),
+				SlowStart: b.SlowStart}
 			if a := Probed(s, b); a.IsValid() {
 				m.Probed = s.Health.Type + " " + a.String()
 			}

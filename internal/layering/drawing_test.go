@@ -50,7 +50,7 @@ var may = map[string]string{
 	"lab/bench":  "lab",
 	"cmd/naru": "internal/wire forwarder internal/link internal/link/afpacket internal/config internal/kernel " +
 		"internal/record internal/admin internal/director internal/backend lab lab/server lab/bench " +
-		"internal/compile internal/explain internal/replay",
+		"internal/host internal/compile internal/explain internal/replay",
 
 	"internal/wiretest": "internal/wire",
 	"internal/layering": "",
