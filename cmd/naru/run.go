@@ -15,14 +15,11 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/net/bpf"
 
 	"naru/forwarder"
 	"naru/internal/admin"
 	"naru/internal/config"
 	"naru/internal/director"
-	"naru/internal/link"
-	"naru/internal/link/afpacket"
 	"naru/internal/record"
 )
 
@@ -155,37 +152,6 @@ func startError(stderr io.Writer, cfg *config.Config, src []byte, err error) err
 	}
 	printProblems(stderr, problems, src)
 	return withCode(exitFailed, nil)
-}
-
-func openDevices(cfg *config.Config) func(worker, workers int) (link.Set, error) {
-	// The workers' devices of an interface share its traffic; the director says how.
-	shared := make([]afpacket.Fanout, len(cfg.Interfaces))
-	return func(_, workers int) (link.Set, error) {
-		var devs []*afpacket.Device
-		fail := func(err error) (link.Set, error) {
-			for _, d := range devs {
-				_ = d.Close()
-			}
-			return link.Set{}, err
-		}
-		for i, ifc := range cfg.Interfaces {
-			var opt afpacket.Options
-			if workers > 1 {
-				shared[i].Program = []bpf.Instruction{bpf.RetConstant{}}
-				opt.Fanout = &shared[i]
-			}
-			d, err := afpacket.Open(ifc.Name, opt)
-			if err != nil {
-				return fail(err)
-			}
-			devs = append(devs, d)
-		}
-		set, err := afpacket.NewSet(afpacket.Waiting{Spin: 20 * time.Microsecond}, devs...)
-		if err != nil {
-			return fail(err)
-		}
-		return set, nil
-	}
 }
 
 // newSeed draws the seed; a number given for tests is its first word.

@@ -79,6 +79,7 @@ func (d *decoder) root(v value) {
 		{"version", d.version},
 		{"node", d.node},
 		{"interfaces", d.interfaces},
+		{"io", d.io},
 		{"fence", func(v value) { set(&c.Fence)(d.oneOf(v, fences...)) }},
 		{"admin", d.admin},
 		{"defaults", d.defaultValues},

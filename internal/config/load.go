@@ -18,6 +18,7 @@ func Load(file string, src []byte) (*Config, []Problem, error) {
 		cfg: &Config{
 			File:  file,
 			Node:  Node{Connections: defaultConnections, CPUs: CPUs{Auto: true}},
+			IO:    defaultIO,
 			Fence: "nft",
 			Admin: Admin{Socket: DefaultSocket},
 		},

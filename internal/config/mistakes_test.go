@@ -410,6 +410,25 @@ func TestWrongValues(t *testing.T) {
 			"2:14: node.cpus: \"all\" is not one of auto, none",
 		},
 		{
+			"io out of range",
+			"version: 1",
+			"version: 1\nio: {driver: dpdk, ring_slots: 63, batch: 65, spin: 11ms, busy_poll: on}",
+			`
+2:14: io.driver: "dpdk" is not one of auto, ring, mmsg
+2:32: io.ring_slots: 63 is out of range 64..65536; write a whole number from 64 to 65536
+2:43: io.batch: 65 is out of range 1..64; write a whole number from 1 to 64
+2:53: io.spin: 11ms is out of range; write a duration from 0s to 10ms
+2:70: io.busy_poll: "on" is not true or false; write true or false, without quotes`,
+		},
+		{
+			"io that contradicts itself",
+			"version: 1",
+			"version: 1\nio: {driver: mmsg, ring_slots: 64, spin: 20us, busy_poll: true}",
+			`
+2:20: io.ring_slots: driver mmsg has no ring; remove it, or write "driver: ring"
+2:36: io.spin: with busy_poll naru never sleeps, so there is nothing to put off; remove one of them`,
+		},
+		{
 			"workers that are no number",
 			"version: 1",
 			"version: 1\nnode: {workers: all}",

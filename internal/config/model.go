@@ -11,6 +11,7 @@ type Config struct {
 	File       string // as given on the command line; "-" for standard input
 	Node       Node
 	Interfaces []Interface
+	IO         IO
 	Fence      string // "nft" or "none"
 	Admin      Admin
 	VIPs       []VIP // every VIP of a service, listed or not, in order of first appearance
@@ -42,6 +43,15 @@ type CPUs struct {
 type Interface struct {
 	Name string
 	Side string // "client", "backend" or "both"
+}
+
+// IO is how packets get in and out, on all interfaces alike.
+type IO struct {
+	Driver    string        // "auto", "ring" or "mmsg"
+	RingSlots int           // frames that may wait in a ring
+	Batch     int           // frames that move at once
+	Spin      time.Duration // how long to look for frames before a sleep, after work
+	BusyPoll  bool          // never sleep
 }
 
 // Admin is the socket for commands.

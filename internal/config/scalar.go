@@ -143,7 +143,7 @@ func (d *decoder) duration(v value, lo, hi time.Duration) (time.Duration, bool) 
 
 // units are those of a duration.
 var units = map[string]time.Duration{
-	"ms": time.Millisecond, "s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour,
+	"us": time.Microsecond, "ms": time.Millisecond, "s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour,
 }
 
 // parseDuration reads numbers, each with a unit, as in 1d12h or 1.5s. A sign makes the whole negative.
@@ -178,7 +178,7 @@ func printDuration(t time.Duration) string {
 		return "0s"
 	}
 	s := ""
-	for _, unit := range []string{"d", "h", "m", "s", "ms"} {
+	for _, unit := range []string{"d", "h", "m", "s", "ms", "us"} {
 		if n := t / units[unit]; n > 0 {
 			s += strconv.FormatInt(int64(n), 10) + unit
 			t -= n * units[unit]

@@ -311,6 +311,7 @@ func TestReloadSaysWhatNeedsARestart(t *testing.T) {
 		"": func(c *config.Config) { c.Services = nil },
 		"interfaces: a change needs a restart of naru":       func(c *config.Config) { c.Interfaces[0].Side = "both" },
 		"fence: a change needs a restart of naru":            func(c *config.Config) { c.Fence = "none" },
+		"io: a change needs a restart of naru":               func(c *config.Config) { c.IO.BusyPoll = true },
 		"node.workers: a change needs a restart of naru":     func(c *config.Config) { c.Node.Workers = 2 },
 		"node.connections: a change needs a restart of naru": func(c *config.Config) { c.Node.Connections = 5 },
 	} {

@@ -264,6 +264,8 @@ func needsRestart(old, cfg *config.Config) error {
 	switch {
 	case !reflect.DeepEqual(old.Interfaces, cfg.Interfaces):
 		return fmt.Errorf("interfaces: a change %w", ErrRestart)
+	case old.IO != cfg.IO:
+		return fmt.Errorf("io: a change %w", ErrRestart)
 	case old.Fence != cfg.Fence:
 		return fmt.Errorf("fence: a change %w", ErrRestart)
 	case old.Admin != cfg.Admin:

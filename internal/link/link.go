@@ -46,10 +46,11 @@ type Device interface {
 
 // Info is what a device is made of; it does not change while the device is open, but for MTU and the GSO features.
 type Info struct {
-	Name  string // eth0
-	Index int    // interface index of the kernel; 0 where there is none
-	MAC   [6]byte
-	MTU   int // bytes of an IP packet, without the Ethernet header
+	Name   string // eth0
+	Driver string // how frames come in, as a configuration names it; "" where there is no choice
+	Index  int    // interface index of the kernel; 0 where there is none
+	MAC    [6]byte
+	MTU    int // bytes of an IP packet, without the Ethernet header
 }
 
 // Stats are the counters of a device since it was opened.

@@ -30,6 +30,14 @@ const (
 	MMsg               // frames are asked for in batches (recvmmsg)
 )
 
+// String returns the driver as a configuration names it.
+func (d Driver) String() string {
+	if d == MMsg {
+		return "mmsg"
+	}
+	return "ring"
+}
+
 // Options of Open. The zero value is a good one.
 type Options struct {
 	Driver Driver
@@ -38,8 +46,8 @@ type Options struct {
 	// Beyond it the kernel drops (Stats.RxMissed).
 	Slots int
 
-	// Batch is how many frames move in one system call, at most DefaultBatch, which 0 means too. With MMsg each costs
-	// 66 KB.
+	// Batch is how many frames one Recv hands out and one system call sends, at most DefaultBatch, which 0 means too.
+	// With MMsg each costs 66 KB.
 	Batch int
 
 	// RecvBuffer is how many bytes may wait to be received, with a Ring of frames longer than the MTU; 0 is
@@ -123,7 +131,8 @@ func Open(name string, opt Options) (*Device, error) {
 	d := &Device{name: name, index: ifi.Index, rx: newReceiver(rx, buffers), ring: ring}
 	d.tx = newSender(driver, qdisc, opt.Batch)
 	d.feat.Store(&features{})
-	d.info.Store(&link.Info{Name: name, Index: ifi.Index, MAC: [6]byte(ifi.HardwareAddr), MTU: ifi.MTU})
+	d.info.Store(&link.Info{Name: name, Driver: opt.Driver.String(), Index: ifi.Index,
+		MAC: [6]byte(ifi.HardwareAddr), MTU: ifi.MTU})
 	if d.nl, err = netlink.NewHandle(unix.NETLINK_ROUTE); err == nil {
 		err = d.Refresh()
 	}
@@ -160,7 +169,7 @@ func (d *Device) Refresh() error {
 		feat = features{}
 	}
 	d.feat.Store(&feat)
-	info := link.Info{Name: attrs.Name, Index: d.index, MTU: attrs.MTU}
+	info := link.Info{Name: attrs.Name, Driver: d.Info().Driver, Index: d.index, MTU: attrs.MTU}
 	copy(info.MAC[:], attrs.HardwareAddr)
 	d.info.Store(&info)
 	return nil

@@ -122,7 +122,7 @@ func (r *ring) giveBack() {
 func (d *Device) recvRing(batch []wire.Packet) (int, error) {
 	r := d.ring
 	r.giveBack()
-	n, bytes, truncated := r.take(batch)
+	n, bytes, truncated := r.take(batch[:min(len(batch), len(d.tx.msgs))])
 	if len(r.large) > 0 {
 		var lost int
 		n, lost = d.recvLarge(batch, n)

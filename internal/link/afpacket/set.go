@@ -3,6 +3,7 @@ package afpacket
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -16,11 +17,13 @@ import (
 
 // Waiting says how a set waits. The zero value sleeps at once.
 type Waiting struct {
-	// Spin is how long rings are looked at before Wait sleeps, if frames came since the last time it slept. A sleep and
-	// a wake cost more than some microseconds of looking; but looking takes the processor from others.
+	// Spin is how long devices are looked at before Wait sleeps, if frames came since the last time it slept; 0 sleeps at
+	// once. A sleep and a wake cost more than some microseconds of looking. Between two looks the processor is offered
+	// to others, so that who would answer on it is not kept waiting.
 	Spin time.Duration
 
-	// Busy never sleeps: rings are looked at until a frame comes or the time is up.
+	// Busy never sleeps and never offers the processor: devices are looked at until a frame comes or the time is up. It
+	// needs a processor of its own.
 	Busy bool
 }
 
@@ -48,6 +51,7 @@ type waiter struct {
 	woken  atomic.Bool // a wake-up has been written, or is being written, and was not taken back
 	closed atomic.Bool
 	seen   uint64 // frames that had come when it last slept
+	idle   bool   // no frame came since
 
 	// Argument and results of the one wait under way (see sock): the descriptors, the eventfd's first, each held
 	// while the next ones are taken.
@@ -89,9 +93,15 @@ func newWaiter(how Waiting, devs []*Device) (w *waiter, err error) {
 	return w, nil
 }
 
-// poll sleeps until a descriptor has something, at most w.timeout.
+// poll sleeps until a descriptor has something, at most w.timeout. While there is work the runtime is not told, which
+// saves two hand-overs and a wake-up of its monitor at each return; a worker that has been idle leaves the runtime in
+// peace.
 func (w *waiter) poll() {
-	_, _, w.errno = unix.Syscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&w.fds[0])), uintptr(len(w.fds)),
+	call := syscall.RawSyscall6
+	if w.idle {
+		call = syscall.Syscall6
+	}
+	_, _, w.errno = call(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&w.fds[0])), uintptr(len(w.fds)),
 		uintptr(unsafe.Pointer(w.timeout)), 0, 0, 0)
 }
 
@@ -104,7 +114,7 @@ func (w *waiter) wait(timeout time.Duration) error {
 	for i := range w.fds {
 		w.fds[i].Revents = 0
 	}
-	if w.spin(timeout) {
+	if w.spin(timeout) && w.errno != unix.EINTR {
 		return w.end()
 	}
 	for {
@@ -126,38 +136,63 @@ func (w *waiter) wait(timeout time.Duration) error {
 	}
 }
 
-// spin looks at the rings for a while and reports whether that was enough.
+// spin looks for a while whether a frame has come and reports whether that was enough.
 func (w *waiter) spin(timeout time.Duration) bool {
-	var frames uint64
+	frames := uint64(0)
 	for _, d := range w.devs {
-		if d.ring == nil {
-			return false
-		}
 		frames += d.rxFrames.Load()
 	}
+	w.idle = frames == w.seen
+	w.seen = frames
 	span := w.how.Spin
-	if w.how.Busy {
-		span = 1<<63 - 1
-	} else if frames == w.seen {
+	switch {
+	case w.how.Busy:
+		span = math.MaxInt64
+	case w.idle || span == 0:
 		return false
 	}
-	w.seen = frames
 	if timeout >= 0 {
 		span = min(span, timeout)
 	}
 	for start := time.Now(); ; {
-		for _, d := range w.devs {
-			if d.ring.ready() {
-				return true
-			}
-		}
-		if w.woken.Load() {
+		if w.woken.Load() || w.look() {
 			return true
 		}
 		if time.Since(start) >= span {
 			return false
 		}
+		if !w.how.Busy {
+			_, _, _ = syscall.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+		}
 	}
+}
+
+// look reports whether a frame has come, without a system call where all devices have rings.
+func (w *waiter) look() bool {
+	for _, d := range w.devs {
+		if d.ring == nil {
+			return w.ask()
+		}
+		if d.ring.ready() {
+			return true
+		}
+	}
+	return false
+}
+
+// ask polls without a sleep and reports whether a descriptor has something.
+func (w *waiter) ask() bool {
+	w.left = unix.Timespec{}
+	w.timeout = &w.left
+	if w.closed.Load() || w.evRC.Control(w.hold[0]) != nil || w.errno != 0 {
+		return true
+	}
+	for i := range w.fds {
+		if w.fds[i].Revents != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // end says what a finished wait means, and takes a wake-up back.

@@ -64,9 +64,11 @@ func newSock(f *os.File) (*sock, error) {
 	return s, nil
 }
 
-// call does recvmmsg or sendmmsg; the two take the same arguments but for the timeout, which is not used.
+// call does recvmmsg or sendmmsg; the two take the same arguments but for the timeout, which is not used. The runtime is
+// not told: a batch that takes longer than 20 microseconds would cost the goroutine its place (P), and keep the
+// runtime's monitor awake. So a garbage collection may wait for a batch, a millisecond or two.
 func (s *sock) call(trap, fd uintptr) {
-	n, _, errno := unix.Syscall6(trap, fd, uintptr(unsafe.Pointer(unsafe.SliceData(s.msgs))), uintptr(len(s.msgs)),
+	n, _, errno := unix.RawSyscall6(trap, fd, uintptr(unsafe.Pointer(unsafe.SliceData(s.msgs))), uintptr(len(s.msgs)),
 		unix.MSG_DONTWAIT, 0, 0)
 	s.n, s.errno = int(n), errno
 	if errno != 0 {
