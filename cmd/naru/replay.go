@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -40,7 +41,11 @@ func replayCommand() *cli.Command {
 			&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "make every random choice from `N`"},
 			&cli.StringFlag{Name: "script", Usage: "let happen what `FILE` says, at its times"},
 			&cli.StringFlag{Name: "backends",
-				Usage: "who answers for the backends: `captured` as it is, or recorded: what the VIP sent, as of the backend"},
+				Usage: "who answers: `captured` as it is, recorded: what the VIP sent, as of the backend, or simulated"},
+			&cli.StringFlag{Name: "reply", Value: "512", Usage: "simulated backends answer with `BYTES`, or with what was recorded"},
+			&cli.DurationFlag{Name: "delay", Usage: "simulated backends answer after `TIME`"},
+			&cli.Float64Flag{Name: "loss", Usage: "lose a share of `0..1` of the frames from and to simulated ends"},
+			&cli.Float64Flag{Name: "reset", Usage: "simulated backends reset a share of `0..1` of the TCP connections"},
 			outputFlag("table", "json"),
 			quietFlag(),
 		},
@@ -49,7 +54,8 @@ func replayCommand() *cli.Command {
 }
 
 // backendsWords are the values of --backends.
-var backendsWords = map[string]replay.Backends{"captured": replay.AsCaptured, "recorded": replay.Recorded}
+var backendsWords = map[string]replay.Backends{"captured": replay.AsCaptured, "recorded": replay.Recorded,
+	"simulated": replay.Simulated}
 
 func replayAction(c *cli.Context) error {
 	if !c.Args().Present() {
@@ -150,14 +156,48 @@ func (j *replayJob) checkFlags() error {
 	case !slices.Contains(replay.AutoModes(), mode):
 		return usagef("--mode %q is not known; use %s", mode, strings.Join(replay.AutoModes(), ", "))
 	case backends != "" && !known:
-		return usagef("--backends %q is not known; use captured or recorded", backends)
+		return usagef("--backends %q is not known; use captured, recorded or simulated", backends)
 	case c.Bool("regen") && c.String("expect") == "":
 		return usagef("--regen renews the folder of --expect; give it")
 	case stdin > 1:
 		return usagef("standard input is read once; give - only once")
 	}
+	if err := j.simulation(); err != nil {
+		return err
+	}
 	if vip == "auto" && backends == "" {
 		j.opt.Backends = replay.Recorded
+	}
+	return nil
+}
+
+// simulation reads the flags of simulated ends.
+func (j *replayJob) simulation() error {
+	c := j.c
+	if j.opt.Backends != replay.Simulated {
+		for _, name := range []string{"reply", "delay", "loss", "reset"} {
+			if c.IsSet(name) {
+				return usagef("--%s is for --backends simulated", name)
+			}
+		}
+		return nil
+	}
+	reply := -1
+	if text := c.String("reply"); text != "recorded" {
+		n, err := strconv.ParseUint(text, 10, 30)
+		if err != nil {
+			return usagef("--reply %q is no number of bytes; write one, or recorded", text)
+		}
+		reply = int(n)
+	}
+	j.opt.Sim = replay.Simulation{Reply: reply, Delay: c.Duration("delay"), Loss: c.Float64("loss"), Reset: c.Float64("reset")}
+	switch sim := j.opt.Sim; {
+	case sim.Delay < 0:
+		return usagef("--delay %v is in the past", sim.Delay)
+	case !(sim.Loss >= 0 && sim.Loss <= 1):
+		return usagef("--loss %v is out of range 0..1", sim.Loss)
+	case !(sim.Reset >= 0 && sim.Reset <= 1):
+		return usagef("--reset %v is out of range 0..1", sim.Reset)
 	}
 	return nil
 }

@@ -33,6 +33,11 @@ func (j *replayJob) print(r *replay.Result, took time.Duration) error {
 		fmt.Fprintf(c.App.Writer, "past naru %s  unknown link type %s  captured in part %s\n", grouped(r.PassedBy),
 			grouped(r.NotEthernet), grouped(r.Cut))
 	}
+	if l := r.Loop; l != nil {
+		fmt.Fprintf(c.App.Writer, "flows completed %s  reset %s  open %s  stalled %s  mis-delivered %s   frames lost %s  ignored %s\n",
+			grouped(l.Completed), grouped(l.Reset), grouped(l.Open), grouped(l.Stalled), grouped(l.MisDelivered), grouped(l.Lost),
+			grouped(l.Ignored))
+	}
 	for _, s := range r.Services {
 		fmt.Fprintf(c.App.Writer, "%s   %s flows  %s\n", s.Name, grouped(s.Flows), shares(s))
 	}

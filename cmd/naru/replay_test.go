@@ -157,6 +157,16 @@ func TestReplayMakesItsConfigurationItself(t *testing.T) {
 	}
 }
 
+func TestReplaySimulatesBackends(t *testing.T) {
+	line := "replay --vip auto --backends simulated " + goldenFolder + "in.pcapng --loss 0 --delay 1ms --reply "
+	for _, reply := range []string{"100", "recorded"} {
+		code, out, errs := naru("", line+reply)
+		if code != 0 || !strings.Contains(out, "\nflows completed 1  reset ") || !strings.Contains(out, "mis-delivered 0") {
+			t.Errorf("exit %d: %s%s", code, out, errs)
+		}
+	}
+}
+
 func TestReplayReadsStandardInput(t *testing.T) {
 	capture, err := os.ReadFile(goldenFolder + "in.pcapng")
 	if err != nil {
@@ -186,6 +196,9 @@ func TestReplayRefusesWhatItCannotDo(t *testing.T) {
 		{"replay --mode nat -c good.yaml x", exitUsage, "--mode is for --vip auto"},
 		{"replay --vip auto --mode nut x", exitUsage, `--mode "nut" is not known; use fullnat, nat`},
 		{"replay --backends none x", exitUsage, `--backends "none" is not known`},
+		{"replay -c good.yaml --loss 0.5 x", exitUsage, "--loss is for --backends simulated"},
+		{"replay -c good.yaml --backends simulated --loss 2 x", exitUsage, "--loss 2 is out of range 0..1"},
+		{"replay -c good.yaml --backends simulated --reply much x", exitUsage, `--reply "much" is no number of bytes`},
 		{"replay --regen x", exitUsage, "give it"},
 		{"replay -c - -", exitUsage, "give - only once"},
 		{"replay -c good.yaml absent", exitFailed, "absent: no such file"},

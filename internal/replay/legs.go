@@ -14,6 +14,7 @@ type legs struct {
 	byName   map[string]uint8
 	backends map[wire.Addr]uint8 // the leg that a backend is behind
 	vips     map[wire.Addr]bool
+	ofMAC    map[wire.MAC]uint8 // the same by MAC address
 	client   uint8
 	mac      [][6]byte
 	mtu      []int
@@ -21,13 +22,14 @@ type legs struct {
 
 func (l *legs) set(cfg *config.Config, compiled *forwarder.Config) {
 	*l = legs{byName: map[string]uint8{}, backends: map[wire.Addr]uint8{}, vips: map[wire.Addr]bool{},
+		ofMAC:  map[wire.MAC]uint8{},
 		client: uint8(compile.LegOf(cfg, "backend"))}
 	for i, leg := range compiled.Legs {
 		l.byName[leg.Name] = uint8(i)
 		l.mac, l.mtu = append(l.mac, leg.MAC), append(l.mtu, leg.MTU)
 	}
 	for _, n := range compiled.Neighbors {
-		l.backends[wire.AddrFrom(n.Addr)] = uint8(n.Leg)
+		l.backends[wire.AddrFrom(n.Addr)], l.ofMAC[n.MAC] = uint8(n.Leg), uint8(n.Leg)
 	}
 	for _, v := range compiled.VIPs {
 		l.vips[wire.AddrFrom(v.Addr)] = true
@@ -40,6 +42,7 @@ type fate uint8
 const (
 	toNaru   fate = iota
 	passesBy      // it never comes near naru
+	handled       // a simulated end has taken it over
 )
 
 // prepare makes a captured frame one that arrives at naru: on a leg, with its MAC address, answers of the VIP as the
@@ -57,6 +60,9 @@ func (r *Replay) prepare(f *wire.Packet, ifname string) fate {
 		if where := r.answer(f); where != toNaru {
 			return where
 		}
+	}
+	if r.sim != nil && f.Leg == l.client && r.sim.client(f) {
+		return handled
 	}
 	r.adopt(f)
 	return toNaru

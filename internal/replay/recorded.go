@@ -9,12 +9,16 @@ import (
 
 // answer deals with a packet that the VIP sent in the capture, where it is not taken as it is. In the NAT modes a packet of
 // a connection is made one of the connection's backend; in direct server return it does not come near naru. What belongs
-// to no connection stays as it is.
+// to no connection stays as it is. Simulated backends answer themselves.
 func (r *Replay) answer(f *wire.Packet) fate {
 	p := *f
 	if p.ParseLink() != wire.ReasonNone || p.ParseNetwork() != wire.ReasonNone || p.Version == 0 || p.Frag != wire.Whole ||
 		p.Proto != wire.ProtoTCP && p.Proto != wire.ProtoUDP {
 		return toNaru
+	}
+	if r.sim != nil {
+		r.sim.heard(&p)
+		return passesBy
 	}
 	client := p.Flow.Reverse()
 	c, ok := r.engine.Connection(&client)
@@ -55,8 +59,9 @@ func raiseTTL(p *wire.Packet) {
 // ended is called for every connection that ends.
 func (r *Replay) ended(c *forwarder.Connection) {
 	r.result.count(c)
+	outcome := r.sim.ended(c)
 	if r.flows != nil {
-		r.flows.write(c, r.now, howEnded(c))
+		r.flows.write(c, r.now, howEnded(c), outcome)
 	}
 }
 

@@ -44,6 +44,7 @@ type Options struct {
 	Sent func(at wire.Time, f *wire.Frame)
 	// Backends says who answers for the backends.
 	Backends Backends
+	Sim      Simulation // of Simulated backends
 	// Table is the capacity of the connection table; 0: that of the configuration, at most 1048576.
 	Table int
 }
@@ -58,6 +59,8 @@ const (
 	// Recorded takes what the VIP sends in the capture for answers of the backend that the connection went to: in the NAT
 	// modes they come from there, in direct server return they pass naru by.
 	Recorded
+	// Simulated leaves out what the VIP sends and lets made-up backends answer, and made-up clients follow.
+	Simulated
 )
 
 // Replay is one run.
@@ -83,6 +86,7 @@ type Replay struct {
 	buf    []byte
 	frames *frameWriter
 	flows  *flowWriter
+	sim    *simulation // nil without
 	result Result
 	err    error
 }
@@ -115,6 +119,9 @@ func New(opt Options) (*Replay, error) {
 	r.engine.Keep(opt.Keep)
 	if opt.Flows != nil {
 		r.flows = newFlowWriter(opt.Flows)
+	}
+	if opt.Backends == Simulated {
+		r.sim = newSimulation(r, opt.Sim)
 	}
 	return r, nil
 }
@@ -176,6 +183,7 @@ func (r *Replay) Packet(p *pcapfile.Packet, ifname string) error {
 	r.result.span(p.Time - r.base)
 	at := r.engineTime(p.Time)
 	r.advance(at)
+	r.now = at
 	f := &r.batch[0]
 	*f = wire.Packet{Frame: wire.Frame{Buf: r.buf, Off: wire.Headroom}}
 	frame, ok := pcapfile.AppendEthernet(r.buf[:wire.Headroom], p.Link, p.Data)
@@ -205,7 +213,7 @@ func (r *Replay) engineTime(stamp int64) wire.Time {
 
 // settle notes that a packet came, which ends a pause.
 func (r *Replay) settle(at wire.Time) {
-	r.now, r.pause = at, at
+	r.pause = at
 	r.tick = min(r.tick, (at/wire.Time(tickStep)+1)*wire.Time(tickStep))
 }
 
@@ -217,6 +225,9 @@ func (r *Replay) advance(to wire.Time) {
 			next = min(next, r.script[0].at())
 		}
 		if t, ok := r.roster.Next(); ok {
+			next = min(next, t)
+		}
+		if t, ok := r.sim.next(); ok {
 			next = min(next, t)
 		}
 		if next > to {
@@ -237,6 +248,7 @@ func (r *Replay) happen(at wire.Time) {
 		r.roster.Advance(at)
 		r.fail(r.recompile())
 	}
+	r.sim.run(at)
 	if r.tick > at {
 		return
 	}
@@ -290,20 +302,24 @@ func (r *Replay) collect() {
 	if r.frames != nil {
 		r.frames.write(r.stamp, r.out)
 	}
-	if r.opt.Sent == nil {
+	if r.opt.Sent == nil && r.sim == nil {
 		return
 	}
 	at := r.engineTime(r.stamp)
 	for _, list := range r.out.Legs {
 		for _, f := range list {
-			r.opt.Sent(at, f)
+			if r.opt.Sent != nil {
+				r.opt.Sent(at, f)
+			}
+			r.sim.sent(at, f)
 		}
 	}
 }
 
-// Finish ends the run: living connections are logged, everything is
+// Finish ends the run: what simulated ends still have to do happens, living connections are logged, everything is
 // written. The script's events behind the last packet do not happen.
 func (r *Replay) Finish() (*Result, error) {
+	r.sim.drain()
 	r.result.end(r)
 	if r.frames != nil {
 		r.fail(r.frames.out.Flush())

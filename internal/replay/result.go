@@ -30,6 +30,8 @@ type Result struct {
 	Counters    Engine    `json:"counters"`
 	Services    []Service `json:"services"`
 
+	Loop *Loop `json:"loop,omitempty"` // with simulated backends
+
 	latest int64
 	place  map[[2]string]*Backend
 	all    forwarder.Counters
@@ -144,7 +146,7 @@ func (r *Result) end(run *Replay) {
 	for i := range open {
 		r.count(&open[i])
 		if run.flows != nil {
-			run.flows.write(&open[i], run.now, "open")
+			run.flows.write(&open[i], run.now, "open", run.sim.ended(&open[i]))
 		}
 	}
 	if run.flows != nil {
@@ -158,6 +160,9 @@ func (r *Result) end(run *Replay) {
 			s.Flows += b.Flows
 		}
 		r.Flows += s.Flows
+	}
+	if run.sim != nil {
+		r.Loop = run.sim.report()
 	}
 }
 

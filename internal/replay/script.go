@@ -150,6 +150,9 @@ func (r *Replay) follow(s *Step) {
 		}
 		r.earlier, r.cfg = append(r.earlier, r.cfg), cfg
 		r.fail(r.configure())
+		if r.sim != nil {
+			r.sim.configure()
+		}
 		return
 	}
 	if _, err := r.roster.Do(r.now, s.Order); err != nil {
