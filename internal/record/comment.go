@@ -1,8 +1,6 @@
 package record
 
 import (
-	"strings"
-
 	"naru/forwarder"
 	"naru/internal/wire"
 )
@@ -17,24 +15,41 @@ import (
 //	request, reply        the direction
 //	new                   the packet made the connection
 //	late                  it was held before
-func Comment(r *forwarder.Record) string {
-	words := []string{r.Flow.String(), r.Verdict.String()}
+func Comment(r *forwarder.Record) string { return string(AppendComment(nil, r)) }
+
+// AppendComment appends Comment to b; it allocates nothing where b has room.
+func AppendComment(b []byte, r *forwarder.Record) []byte {
+	word := func(parts ...string) {
+		b = append(b, ' ')
+		for _, p := range parts {
+			b = append(b, p...)
+		}
+	}
+	b = r.Flow.Append(b)
+	word(r.Verdict.String())
 	if r.Reason != wire.ReasonNone {
-		words = append(words, "reason="+r.Reason.String())
+		word("reason=", r.Reason.String())
 	}
 	if r.Service != "" {
-		words = append(words, owner(r.Service, r.Backend), r.ModeName())
+		word(r.Service)
+		if r.Backend != "" {
+			b = append(append(b, '/'), r.Backend...) // as owner has it
+		}
+		word(r.Mode.String())
+		if r.Mode == forwarder.L3DSR {
+			b = append(append(b, '/'), r.Encap.String()...)
+		}
 	}
 	if d := direction(r); d != "" {
-		words = append(words, d)
+		word(d)
 	}
 	if r.NewConn {
-		words = append(words, "new")
+		word("new")
 	}
 	if r.Late {
-		words = append(words, "late")
+		word("late")
 	}
-	return strings.Join(words, " ")
+	return b
 }
 
 func owner(service, backend string) string {

@@ -16,7 +16,7 @@ import (
 )
 
 // made is the comment of a frame that no packet caused.
-const made = "- made by naru"
+var made = []byte("- made by naru")
 
 // frameWriter writes packets and what they became as pcapng.
 type frameWriter struct {
@@ -27,15 +27,17 @@ type frameWriter struct {
 	length  int
 	leg     int
 	pending bool
-	comment string // of it
+	comment []byte // of it
 
-	notes []note // of the frames of this call
+	// What this call's frames were sent for.
+	notes    []note
+	comments []byte // of all notes
 }
 
-// note is the comment of frames that were sent because of one packet.
+// note is one frame that was sent because of a packet, and its comment.
 type note struct {
-	frames  []*wire.Frame
-	comment string
+	frame    *wire.Frame
+	from, to int // in comments
 }
 
 func newFrameWriter(w io.Writer, cfg *config.Config) *frameWriter {
@@ -48,48 +50,43 @@ func newFrameWriter(w io.Writer, cfg *config.Config) *frameWriter {
 
 var sides = map[string]string{"client": "clients", "backend": "backends", "both": "clients and backends"}
 
-// arrived keeps a packet until the engine has decided about it: of the capture as it was there, of anybody else as it is.
+// arrived keeps a packet, as it arrives at naru, until the engine has decided about it.
 func (w *frameWriter) arrived(f *wire.Packet, captured *pcapfile.Packet) {
-	w.in, w.length, w.leg, w.pending, w.comment = w.in[:0], 0, int(f.Leg), true, ""
+	w.in, w.length, w.leg, w.pending, w.comment = append(w.in[:0], f.Bytes()...), 0, int(f.Leg), true, w.comment[:0]
 	if captured != nil && captured.Link == pcapfile.LinkEthernet {
 		w.length = captured.Length
 	}
-	w.in = append(w.in, f.Bytes()...)
 }
 
 func (w *frameWriter) note(rec *forwarder.Record) {
-	comment := record.Comment(rec)
+	from := len(w.comments)
+	w.comments = record.AppendComment(w.comments, rec)
 	if w.pending && !rec.Late {
-		w.comment = comment
+		w.comment = append(w.comment[:0], w.comments[from:]...)
 	}
-	if len(rec.Sent) == 0 {
-		return
+	for _, f := range rec.Sent {
+		w.notes = append(w.notes, note{f, from, len(w.comments)})
 	}
-	w.notes = append(w.notes, note{})
-	n := &w.notes[len(w.notes)-1]
-	n.frames, n.comment = append(n.frames, rec.Sent...), comment
 }
 
 // write writes the packet at hand and what the engine put out.
 func (w *frameWriter) write(at int64, out *forwarder.Output) {
 	if w.pending {
-		w.out.Packet(w.leg, at, w.in, w.length, w.comment)
+		w.out.PacketBytes(w.leg, at, w.in, w.length, w.comment)
 		w.pending = false
 	}
 	for leg, frames := range out.Legs {
 		for _, f := range frames {
-			w.out.Packet(leg, at, f.Bytes(), f.Len, w.commentOf(f))
+			w.out.PacketBytes(leg, at, f.Bytes(), f.Len, w.commentOf(f))
 		}
 	}
-	w.notes = w.notes[:0]
+	w.notes, w.comments = w.notes[:0], w.comments[:0]
 }
 
-func (w *frameWriter) commentOf(f *wire.Frame) string {
+func (w *frameWriter) commentOf(f *wire.Frame) []byte {
 	for i := range w.notes {
-		for _, g := range w.notes[i].frames {
-			if f == g {
-				return w.notes[i].comment
-			}
+		if n := &w.notes[i]; n.frame == f {
+			return w.comments[n.from:n.to]
 		}
 	}
 	return made

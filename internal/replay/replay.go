@@ -86,7 +86,8 @@ type Replay struct {
 	buf    []byte
 	frames *frameWriter
 	flows  *flowWriter
-	sim    *simulation // nil without
+	sim    *simulation     // nil without
+	trace  forwarder.Trace // nil when nobody asks
 	result Result
 	err    error
 }
@@ -117,6 +118,9 @@ func New(opt Options) (*Replay, error) {
 		opt.Keep = max(1, opt.Keep) // else records do not name the frames that were sent
 	}
 	r.engine.Keep(opt.Keep)
+	if opt.Frames != nil || opt.Trace != nil {
+		r.trace = r.traced
+	}
 	if opt.Flows != nil {
 		r.flows = newFlowWriter(opt.Flows)
 	}
@@ -254,7 +258,7 @@ func (r *Replay) happen(at wire.Time) {
 	}
 	r.out.Reset()
 	r.stampNow()
-	r.engine.Tick(at, r.out, r.trace())
+	r.engine.Tick(at, r.out, r.trace)
 	r.collect()
 	step := max(tickStep, (at.Sub(r.pause) / longStep).Truncate(tickStep))
 	r.tick = at.Add(step)
@@ -269,14 +273,7 @@ func (r *Replay) fail(err error) {
 	}
 }
 
-// trace is the engine's trace, nil when nobody asks.
-func (r *Replay) trace() forwarder.Trace {
-	if r.frames == nil && r.opt.Trace == nil {
-		return nil
-	}
-	return r.traced
-}
-
+// traced hands a record on.
 func (r *Replay) traced(rec *forwarder.Record) {
 	if r.frames != nil {
 		r.frames.note(rec)
@@ -293,7 +290,7 @@ func (r *Replay) process(f *wire.Packet, captured *pcapfile.Packet) {
 	if r.frames != nil {
 		r.frames.arrived(f, captured)
 	}
-	r.engine.Process(at, r.batch[:], r.out, r.trace())
+	r.engine.Process(at, r.batch[:], r.out, r.trace)
 	r.collect()
 }
 

@@ -12,7 +12,7 @@ import (
 // Our own choices.
 const (
 	simHop   = 100 * time.Microsecond // between naru and an end
-	simRTO   = 200 * time.Millisecond // of the first retransmission; each doubles it (RFC 6298 asks for more, which only takes longer)
+	simRTO   = 200 * time.Millisecond // of the first retransmission; each doubles it
 	simTries = 6                      // retransmissions before an end gives up
 	simFlows = 65536                  // flows at a time; more are not simulated
 	simQueue = 256                    // segments that an end keeps

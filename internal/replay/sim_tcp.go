@@ -106,7 +106,8 @@ func (s *simulation) client(p *wire.Packet) bool {
 	}
 	frame := bytes.Clone(q.Bytes())
 	fl := s.flows[g.flow]
-	if fl != nil && g.flags&(wire.SYN|wire.ACK) == wire.SYN && (fl.over() || g.seq+1 != fl.client.nxt && g.seq != fl.client.una) {
+	if fl != nil && g.flags&(wire.SYN|wire.ACK) == wire.SYN &&
+		(fl.over() || g.seq+1 != fl.client.nxt && g.seq != fl.client.una) {
 		s.tally(fl) // a new connection with the old one's ports
 		fl = nil
 	}

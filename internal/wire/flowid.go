@@ -25,15 +25,18 @@ func (f *Flow) ID() FlowID {
 }
 
 // String returns the name as it is written everywhere: f- and eight hexadecimal digits; "-" for none.
-func (id FlowID) String() string {
+func (id FlowID) String() string { return string(id.Append(make([]byte, 0, 10))) }
+
+// Append appends what String returns to b.
+func (id FlowID) Append(b []byte) []byte {
 	if id == 0 {
-		return "-"
+		return append(b, '-')
 	}
-	b := [10]byte{'f', '-'}
+	b = append(b, 'f', '-')
 	for i := range 8 {
-		b[2+i] = flowIDDigits[id>>(28-4*i)&15]
+		b = append(b, flowIDDigits[id>>(28-4*i)&15])
 	}
-	return string(b[:])
+	return b
 }
 
 // ParseFlowID reads a name that String wrote.

@@ -53,9 +53,32 @@ func (w *Writer) AddInterface(name, comment string) int {
 // Packet writes a frame that was seen on an interface, at so many nanoseconds since 1970. length is what it had on the
 // wire, at least len(data). comment may be empty.
 func (w *Writer) Packet(iface int, at int64, data []byte, length int, comment string) {
+	if w.packet(iface, at, data, length) && comment != "" {
+		w.option(optComment, comment)
+		w.word(optEnd)
+	}
+	w.end()
+}
+
+// PacketBytes is Packet for a comment in bytes, which are not kept.
+func (w *Writer) PacketBytes(iface int, at int64, data []byte, length int, comment []byte) {
+	if w.packet(iface, at, data, length) && len(comment) > 0 {
+		comment = comment[:min(len(comment), maxOption)]
+		w.half(optComment)
+		w.half(uint16(len(comment)))
+		w.block = append(w.block, comment...)
+		w.pad()
+		w.word(optEnd)
+	}
+	w.end()
+}
+
+// packet begins the block of a packet; without the interface there is none.
+func (w *Writer) packet(iface int, at int64, data []byte, length int) bool {
+	w.block = w.block[:0]
 	if iface < 0 || iface >= w.interfaces {
 		w.fail(fmt.Errorf("pcapfile: interface %d of %d", iface, w.interfaces))
-		return
+		return false
 	}
 	w.begin(blockEnhanced)
 	w.word(uint32(iface))
@@ -65,11 +88,7 @@ func (w *Writer) Packet(iface int, at int64, data []byte, length int, comment st
 	w.word(uint32(max(length, len(data))))
 	w.block = append(w.block, data...)
 	w.pad()
-	if comment != "" {
-		w.option(optComment, comment)
-		w.word(optEnd)
-	}
-	w.end()
+	return true
 }
 
 // Flush writes what is buffered and returns the first error.
@@ -91,7 +110,11 @@ func (w *Writer) begin(kind uint32) {
 	w.word(0)
 }
 
+// end writes the block, if one was begun.
 func (w *Writer) end() {
+	if len(w.block) == 0 {
+		return
+	}
 	total := uint32(len(w.block) + 4)
 	binary.LittleEndian.PutUint32(w.block[4:], total)
 	w.word(total)
