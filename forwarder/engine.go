@@ -123,6 +123,7 @@ type Engine struct {
 	found uint32 // the changes of the table up to which the lookups of the batch hold
 
 	counters Counters
+	samples  [wire.NumReasons]dropped
 	events   []Event
 	sink     uint64 // keeps the loads of Touch
 

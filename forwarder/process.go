@@ -318,6 +318,9 @@ func (e *Engine) route(dst wire.Addr) (neigh.ID, wire.Reason) {
 func (e *Engine) done(p *wire.Packet, reason wire.Reason) {
 	p.Reason, p.Verdict = reason, reason.Verdict()
 	e.count(p.Verdict, reason)
+	if p.Verdict == wire.Drop {
+		e.sample(&p.Frame, reason)
+	}
 	if e.trace != nil {
 		e.rec.finish(e, p, neigh.None)
 	}

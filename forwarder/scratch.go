@@ -76,6 +76,10 @@ func (s *Scratch) fillServices(live *Engine, service, backend string) {
 				continue
 			}
 			sched.Copy(to.scheduler, from.scheduler)
+			if to.backups != nil && from.backups != nil {
+				sched.Copy(to.backups, from.backups)
+			}
+			to.load.Copy(from.load)
 			for i := range to.backends {
 				for j := range from.backends {
 					if to.Backends[i].Name == from.Backends[j].Name {
@@ -131,6 +135,11 @@ func (s *Scratch) fillFlows(live *Engine, p *wire.Packet) {
 			s.fillFlow(live, f)
 		}
 	}
+	for i, to := range s.engine.snap.services {
+		if i < len(live.snap.services) && to.affinity != nil {
+			s.fillClient(to, live.snap.services[i], p)
+		}
+	}
 	for _, svc := range live.snap.services { // a new connection of mode NAT may look like another one to the backend
 		if svc.Mode != NAT || svc.vip != p.Flow.Dst || svc.Proto != p.Proto {
 			continue
@@ -141,6 +150,23 @@ func (s *Scratch) fillFlows(live *Engine, p *wire.Packet) {
 				port = p.Flow.DstPort
 			}
 			s.fillFlow(live, wire.Flow{Src: svc.addrs[i], Dst: p.Flow.Src, SrcPort: port, DstPort: p.Flow.SrcPort, Proto: p.Proto})
+		}
+	}
+}
+
+// fillClient copies where a client was sent before.
+func (s *Scratch) fillClient(to, from *service, p *wire.Packet) {
+	if from.affinity == nil || from.Name != to.Name {
+		return
+	}
+	key := from.client(&p.Flow.Src)
+	id, known := from.affinity.Find(key, s.now)
+	if !known {
+		return
+	}
+	for i := range to.Backends {
+		if b := from.byID(id); b >= 0 && from.Backends[b].Name == to.Backends[i].Name {
+			to.affinity.Keep(key, s.now, s.now.Add(to.Affinity.Timeout), to.ids[i], to.ids[i])
 		}
 	}
 }
@@ -171,7 +197,8 @@ func (s *Scratch) foreign(live *Engine, from conntrack.PathID) conntrack.PathID 
 	id := e.table.CopyPath(live.table, from)
 	pi := live.paths[from]
 	pi.pool, pi.hops, pi.backend = nil, 0, 0
-	pi.service = &service{Service: pi.service.Service, backends: []sched.Backend{{Load: new(sched.Load)}}}
+	pi.service = &service{Service: pi.service.Service, load: new(sched.Load),
+		backends: []sched.Backend{{Load: new(sched.Load)}}}
 	for int(id) >= len(e.paths) {
 		e.paths = append(e.paths, path{})
 	}
@@ -216,4 +243,20 @@ func (s *Scratch) Ask(p wire.Packet, leg int, seen Trace) {
 			seen(r)
 		}
 	})
+}
+
+// FindFlow looks for a connection by its name, from a place in the table on, and returns the flow of its client. next is
+// the place to go on at, conntrack.None at the end: a call looks at a few thousand places. Only the goroutine that owns
+// the engine may call it.
+func (e *Engine) FindFlow(id wire.FlowID, from conntrack.ID) (f wire.Flow, next conntrack.ID, ok bool) {
+	const places = 8192
+	next = e.table.Some(from, places, func(c *conntrack.Conn) bool {
+		path := e.table.Path(c.Path)
+		g := wire.Flow{Src: c.Client, Dst: path.VIP, SrcPort: c.ClientPort, DstPort: c.VIPPort, Proto: path.Proto}
+		if g.ID() == id && !e.table.Expired(c, e.now) {
+			f, ok = g, true
+		}
+		return !ok
+	})
+	return f, next, ok
 }

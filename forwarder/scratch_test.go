@@ -7,11 +7,13 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"time"
 	"unsafe"
 
 	"naru/forwarder"
 	"naru/internal/wire"
 	"naru/internal/wiretest"
+	"naru/sched"
 )
 
 var seed = maphash.MakeSeed()
@@ -132,11 +134,26 @@ func modeCases() []struct {
 		config forwarder.Config
 	}{
 		{"mode fullnat", config()},
+		{"affinity and limits", sticky()},
 		{"mode nat", inMode(forwarder.NAT, forwarder.L3DSROptions{})},
 		{"mode l2dsr", inMode(forwarder.L2DSR, forwarder.L3DSROptions{})},
 		{"mode ipip", inMode(forwarder.L3DSR, byIPIP)},
 		{"mode gue", inMode(forwarder.L3DSR, byGUE)},
 	}
+}
+
+// sticky is full NAT with schedulers and memories that have a state.
+func sticky() forwarder.Config {
+	cfg := config()
+	for i := range cfg.Services {
+		s := &cfg.Services[i]
+		s.Scheduler, s.MaxConnections = sched.WRR, 5
+		s.Affinity.Timeout, s.Affinity.Prefix4, s.Affinity.Prefix6 = time.Minute, 32, 128
+		for b := range s.Backends {
+			s.Backends[b].Weight, s.Backends[b].MaxConnections = uint32(b+1), 4
+		}
+	}
+	return cfg
 }
 
 // foreseen asks about a packet and then puts it.

@@ -168,6 +168,7 @@ func (e *Engine) letGo() {
 			h.waiting--
 			e.counters.Held--
 			e.count(wire.Drop, wire.NeighUnresolved)
+			e.sample(&f.Frame, wire.NeighUnresolved)
 			if e.trace != nil {
 				e.late.release(e, f)
 				e.late.lost(e)

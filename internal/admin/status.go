@@ -90,6 +90,20 @@ type Reason struct {
 	Packets uint64  `json:"packets"`
 	Rate    float64 `json:"per_second"`
 	Advice  string  `json:"advice"`
+	Fix     string  `json:"fix,omitempty"` // what to do about it
+
+	// Only in Drops.
+	Last    *time.Time   `json:"last,omitempty"`
+	Samples []DropSample `json:"samples,omitempty"` // the last packets, oldest first
+}
+
+// DropSample is a packet that was dropped a while ago, as naru had it then.
+type DropSample struct {
+	At        time.Time `json:"at"`
+	Interface string    `json:"interface"`
+	Packet    string    `json:"packet"` // in a line
+	Length    int       `json:"length"` // bytes of the frame
+	Hex       string    `json:"hex,omitempty"`
 }
 
 // Interface is one leg, over all workers.
@@ -206,13 +220,19 @@ type Services struct {
 	Services []Service `json:"services"`
 }
 
-// Drops is the document of GET /v1/drops: the reasons whose verdict is drop.
+// Drops is the document of GET /v1/drops: the reasons whose verdict is drop. That of GET /v1/drops/{reason} is of one
+// reason, whatever its verdict, and its samples have the beginning of the frames.
 type Drops struct {
 	Head
-	Received uint64   `json:"received"`
-	Dropped  uint64   `json:"dropped"`
-	Balanced bool     `json:"balanced"`
-	Reasons  []Reason `json:"reasons"`
+	Received    uint64   `json:"received"`
+	Transmitted uint64   `json:"transmitted"`
+	Consumed    uint64   `json:"consumed"`
+	Passed      uint64   `json:"passed"`
+	Dropped     uint64   `json:"dropped"`
+	Held        uint64   `json:"held"`
+	Balanced    bool     `json:"balanced"`
+	Missed      uint64   `json:"kernel_missed"` // dropped by the kernel before naru saw them, not among received
+	Reasons     []Reason `json:"reasons"`
 }
 
 // StateOrder is the document of POST /v1/backends/{service}/{backend}/state.

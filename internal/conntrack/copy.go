@@ -42,3 +42,18 @@ func (t *Table) Peek(class Class) ID {
 
 // Shrink makes the table's capacity the number of connections that it has; none may have been removed from it.
 func (t *Table) Shrink() { t.conns = t.conns[:t.unused] }
+
+// Some calls f for connections from a place on, looking at n places, until f returns false. It returns the next place, or
+// None at the end. So a walk can be done in pieces, with packets between them.
+func (t *Table) Some(from ID, n int, f func(*Conn) bool) (next ID) {
+	end := min(int(t.unused), int(from)+n)
+	for i := int(from); i < end; i++ {
+		if c := &t.conns[i]; c.State != Free && !f(c) {
+			return ID(i + 1)
+		}
+	}
+	if end == int(t.unused) {
+		return None
+	}
+	return ID(end)
+}

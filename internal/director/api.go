@@ -12,7 +12,6 @@ import (
 
 	"naru/internal/admin"
 	"naru/internal/roster"
-	"naru/internal/wire"
 )
 
 // Serve registers what the director answers.
@@ -29,7 +28,7 @@ func (d *Director) Serve(s *admin.Server) {
 		}
 		return nil, notFound("service " + r.PathValue("service"))
 	})
-	s.Handle("GET /v1/drops", admin.Read, func(*http.Request) (any, error) { return d.drops(), nil })
+	d.serveLive(s)
 	s.Stream("GET /v1/events", admin.Read, d.streamEvents)
 	s.Handle("POST /v1/backends/{service}/{backend}/state", admin.Write, d.postState)
 	s.Handle("PUT /v1/backends/{service}/{backend}/weight", admin.Write, d.putWeight)
@@ -41,18 +40,6 @@ func notFound(what string) error {
 
 func badRequest(format string, args ...any) error {
 	return &admin.Problem{Status: http.StatusBadRequest, Title: "wrong request", Detail: fmt.Sprintf(format, args...)}
-}
-
-func (d *Director) drops() admin.Drops {
-	last, now := d.samples.get()
-	out := admin.Drops{Head: admin.NewHead("Drops"), Received: now.counters.Received, Dropped: now.counters.Dropped,
-		Balanced: now.counters.Balanced(), Reasons: []admin.Reason{}}
-	for _, r := range reasonsOf(&last.counters, &now.counters, seconds(last, now)) {
-		if r.Verdict == wire.Drop.String() {
-			out.Reasons = append(out.Reasons, r)
-		}
-	}
-	return out
 }
 
 // streamEvents sends the events that are kept, those after ?since=SEQ only, and with ?follow=true those to come.

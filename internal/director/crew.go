@@ -89,7 +89,7 @@ func (w *worker) wakePeers() {
 // takeOver deals with what other workers have left.
 func (w *worker) takeOver() (int, error) {
 	w.out.Reset()
-	n := w.engine.TakeOver(w.now(), w.out, w.trace)
+	n := w.engine.TakeOver(w.now(), w.out, w.tracer())
 	return n, w.send()
 }
 

@@ -55,6 +55,8 @@ type Director struct {
 	events  chan forwarder.Event
 	samples *samples
 
+	listeners listeners
+
 	// What follows belongs to whoever holds mu: New, the loop of Run, Reload.
 	mu       sync.Mutex
 	cfg      *config.Config

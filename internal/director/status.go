@@ -86,7 +86,8 @@ func reasonsOf(last, now *forwarder.Counters, s float64) []admin.Reason {
 	for i, n := range now.ByReason {
 		if r := wire.Reason(i); n > 0 && r != wire.ReasonNone {
 			out = append(out, admin.Reason{Reason: r.String(), Verdict: r.Verdict().String(), Packets: n,
-				Rate: perSecond(last.ByReason[i], n, s), Advice: r.Advice()})
+				Rate: perSecond(last.ByReason[i], n, s), Advice: r.Advice(),
+				Fix: r.Fix()})
 		}
 	}
 	return out

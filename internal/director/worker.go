@@ -25,6 +25,7 @@ type worker struct {
 	set    link.Set
 	engine *forwarder.Engine
 	trace  forwarder.Trace // nil: off
+	tapped tapped
 	event  func(forwarder.Event)
 
 	batch  []wire.Packet
@@ -110,14 +111,14 @@ func (w *worker) receive(leg int) (int, error) {
 		w.batch[i].Leg = uint8(leg)
 	}
 	w.out.Reset()
-	w.engine.Process(w.now(), w.batch[:n], w.out, w.trace)
+	w.engine.Process(w.now(), w.batch[:n], w.out, w.tracer())
 	return n, w.send()
 }
 
 // tick gives the engine time for maintenance, and other goroutines their turn.
 func (w *worker) tick(now wire.Time) error {
 	w.out.Reset()
-	w.engine.Tick(now, w.out, w.trace)
+	w.engine.Tick(now, w.out, w.tracer())
 	if err := w.send(); err != nil {
 		return err
 	}

@@ -55,3 +55,9 @@ func Ask(e *forwarder.Engine, now wire.Time, frame []byte, leg int, out *forward
 	})
 	return x
 }
+
+// Question is the document of POST /v1/explain: a packet in words, or the name of a connection.
+type Question struct {
+	Packet string `json:"packet,omitempty"`
+	Flow   string `json:"flow,omitempty"`
+}

@@ -32,6 +32,16 @@ type Packet struct {
 	Quoted             *Packet // of an ICMP error
 }
 
+// Next returns a packet that the client of a connection might send: an acknowledgement, or a datagram without payload.
+func Next(f *wire.Flow) *Packet {
+	p := &Packet{Proto: f.Proto, Src: netip.AddrPortFrom(f.Src.Netip(), f.SrcPort), TTL: 64, Window: 64240,
+		Dst: netip.AddrPortFrom(f.Dst.Netip(), f.DstPort)}
+	if f.Proto == wire.ProtoTCP {
+		p.Flags, p.DF = wire.ACK, true
+	}
+	return p
+}
+
 // Longest packet that Parse takes; our own choice is IP's own limit.
 const maxLength = 65535
 

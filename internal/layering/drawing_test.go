@@ -40,7 +40,7 @@ var may = map[string]string{
 	"internal/record":  "internal/wire internal/conntrack forwarder",
 	"internal/explain": "internal/wire forwarder internal/record internal/config",
 	"internal/director": "internal/wire sched internal/conntrack forwarder internal/link internal/config " +
-		"internal/kernel internal/compile internal/roster internal/health internal/admin",
+		"internal/record internal/explain internal/kernel internal/compile internal/roster internal/health internal/admin",
 
 	"internal/replay": "internal/wire internal/conntrack nat forwarder internal/config internal/host internal/compile " +
 		"internal/roster internal/record internal/link/pcapfile",
@@ -50,7 +50,7 @@ var may = map[string]string{
 	"lab/bench":  "lab",
 	"cmd/naru": "internal/wire forwarder internal/link internal/link/afpacket internal/config internal/kernel " +
 		"internal/record internal/admin internal/director internal/backend lab lab/server lab/bench " +
-		"internal/host internal/compile internal/explain internal/replay",
+		"internal/host internal/compile internal/explain internal/replay internal/link/pcapfile",
 
 	"internal/wiretest": "internal/wire",
 	"internal/layering": "",

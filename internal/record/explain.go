@@ -29,7 +29,7 @@ type Explanation struct {
 	After     []string   `json:"after,omitempty"`  // the frames that left, likewise
 	Record    *Line      `json:"record"`
 
-	dump string
+	Dump string `json:"dump,omitempty"` // the bytes, marked, and how the checksums came about
 }
 
 // Step is one stage.
@@ -50,7 +50,7 @@ func Explain(r *forwarder.Record) *Explanation {
 		x.After = append(x.After, hex.EncodeToString(f.Bytes()))
 	}
 	if p, ok := newPair(r); ok {
-		x.Changes, x.Checksums, x.dump = p.changes(), p.checksums(), p.hexdump()
+		x.Changes, x.Checksums, x.Dump = p.changes(), p.checksums(), p.text()
 	}
 	for _, s := range r.Stages {
 		outcome, details := stages[s](r, x)
@@ -357,11 +357,8 @@ func (x *Explanation) Text(bytes bool) string {
 	if x.Fix != "" {
 		fmt.Fprintf(&b, "fix      %s\n", x.Fix)
 	}
-	if bytes && x.dump != "" {
-		fmt.Fprintf(&b, "\nbytes    ^^ changed, ++ put in\n%s", x.dump)
-		for _, c := range x.Checksums {
-			b.WriteString(c.text())
-		}
+	if bytes && x.Dump != "" {
+		b.WriteString("\n" + x.Dump)
 	}
 	return b.String()
 }

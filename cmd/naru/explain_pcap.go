@@ -1,0 +1,167 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+
+	"github.com/urfave/cli/v2"
+
+	"naru/forwarder"
+	"naru/internal/config"
+	"naru/internal/record"
+	"naru/internal/replay"
+	"naru/internal/wire"
+)
+
+// explainCapture replays a capture up to the packet that is asked about, so that the state is what it would be.
+func explainCapture(c *cli.Context) error {
+	if (c.Int("packet") > 0) == c.IsSet("flow") {
+		return usagef("--pcap needs --packet N, counted from 1, or --flow")
+	}
+	if c.Args().Present() {
+		return usagef("PACKET %q and --pcap exclude each other", c.Args().First())
+	}
+	who, known := backendsWords[c.String("backends")]
+	if !known && c.IsSet("backends") {
+		return usagef("--backends %q is not known; use captured or recorded", c.String("backends"))
+	}
+	cfg, err := captureConfig(c)
+	if err != nil {
+		return err
+	}
+	if c.String("vip") != "" && !c.IsSet("backends") {
+		who = replay.Recorded
+	}
+	s := &search{packet: c.Int("packet"), flows: map[wire.FlowID]bool{}}
+	if c.IsSet("flow") {
+		if err := s.want(c.String("flow")); err != nil {
+			return err
+		}
+	}
+	if err := s.run(c, replay.Options{Config: cfg, Seed: c.Uint64("seed"), Backends: who, Keep: wire.MaxFrame,
+		Trace: s.trace}); err != nil {
+		return err
+	}
+	switch {
+	case s.found != nil:
+		return printExplanation(c, s.found)
+	case s.passed:
+		_, err := fmt.Fprintf(c.App.Writer, "packet %d passes naru by: %s\n", s.packet,
+			"in direct server return a backend answers the client itself")
+		return err
+	case s.packet > 0:
+		return withCode(exitFailed, fmt.Errorf("%s has %d packets, there is no packet %d", c.String("pcap"), s.at, s.packet))
+	}
+	return withCode(exitFailed, fmt.Errorf("%s has no flow %s; there are %d flows", c.String("pcap"), c.String("flow"),
+		len(s.flows)))
+}
+
+// captureConfig reads the configuration, or makes it from the capture.
+func captureConfig(c *cli.Context) (*config.Config, error) {
+	switch {
+	case c.String("vip") == "":
+		cfg, _, err := loadConfig(c.String("config"), c.App.Reader, c.App.ErrWriter)
+		return cfg, err
+	case c.String("vip") != "auto":
+		return nil, usagef("--vip %q is not known; use auto", c.String("vip"))
+	}
+	file, src, err := openCapture(c)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	yaml, err := replay.Auto(src, c.String("mode"))
+	if err != nil {
+		return nil, fmt.Errorf("--vip auto: %w", err)
+	}
+	cfg, _, err := config.Load("--vip auto", []byte(yaml))
+	return cfg, err
+}
+
+func openCapture(c *cli.Context) (io.Closer, *replay.Source, error) {
+	name := c.String("pcap")
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, nil, fileError(name, err)
+	}
+	src, err := replay.NewSource(replay.Input{Name: name, Stream: file})
+	if err != nil {
+		file.Close()
+		return nil, nil, err
+	}
+	return file, src, nil
+}
+
+// search looks for one packet in a replay.
+type search struct {
+	packet int // counted from 1; 0: the first one of a flow
+	flow   wire.FlowID
+	number int // of the flow, in the order of their first packets, counted from 1; 0: by name
+
+	at     int // the packet at hand
+	traced bool
+	passed bool
+	flows  map[wire.FlowID]bool
+	found  *record.Explanation
+}
+
+// want takes a flow's name or number.
+func (s *search) want(text string) error {
+	if n, err := strconv.Atoi(text); err == nil && n > 0 {
+		s.number = n
+		return nil
+	}
+	var ok bool
+	if s.flow, ok = wire.ParseFlowID(text); !ok {
+		return usagef("--flow %q is no flow: give its name, as f-1a2b3c4d, or its number in the capture", text)
+	}
+	return nil
+}
+
+func (s *search) trace(r *forwarder.Record) {
+	if s.traced || r.Late || s.found != nil {
+		return // what waited before has records of its own
+	}
+	s.traced = true
+	fresh := r.Flow != 0 && !s.flows[r.Flow]
+	if r.Flow != 0 {
+		s.flows[r.Flow] = true
+	}
+	switch {
+	case s.packet > 0 && s.at == s.packet,
+		s.packet == 0 && fresh && (s.flow == r.Flow || s.number == len(s.flows)):
+		s.found = record.Explain(r)
+	}
+}
+
+// run replays the capture until the packet is found.
+func (s *search) run(c *cli.Context, opt replay.Options) error {
+	file, src, err := openCapture(c)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	r, err := replay.New(opt)
+	if err != nil {
+		return err
+	}
+	for s.found == nil && (s.packet == 0 || s.at < s.packet) {
+		p, name, err := src.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		s.at++
+		s.traced = false
+		if err := r.Packet(p, name); err != nil {
+			return err
+		}
+	}
+	s.passed = s.found == nil && s.packet > 0 && s.at == s.packet
+	return nil
+}
