@@ -3,6 +3,7 @@ package afpacket
 import (
 	"fmt"
 	"sync/atomic"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -20,8 +21,9 @@ const (
 	// copy in and the copy out; more made bulk traffic slower.
 	ringLarge = 16
 
-	// ringQuiet is how many times in a row a ring may be found empty before the socket is asked whether it is well.
-	ringQuiet = 1024
+	// ringQuiet is how many times in a row a ring may be found empty before the socket is asked whether it is well. An
+	// idle worker looks a hundred times a second.
+	ringQuiet = 32
 )
 
 // tpHeadLen is where the kernel puts a frame in a slot without reserve, less the length of the link header: struct
@@ -39,6 +41,7 @@ const slotHead = 64
 // were no ring, and its slot says so (PACKET_COPY_THRESH): so a ring has thousands of slots in a few megabytes, and
 // super-frames are copied when they are asked for, into few buffers.
 type ring struct {
+	req   unix.TpacketReq
 	mem   []byte
 	slots []*unix.Tpacket2Hdr
 	len   int // bytes of a slot
@@ -51,6 +54,13 @@ type ring struct {
 
 	// alarm says that poll has reported an error of the socket.
 	alarm atomic.Bool
+
+	ask   func(fd uintptr) // askSocket, and what it reads
+	errno int32
+	stats unix.TpacketStats
+
+	missed  uint64 // Device.missed when the socket was asked last
+	suspect bool   // frames were dropped before that, and none came since
 }
 
 // ringSlot returns the length of a slot for frames of so many bytes of IP: room for a frame with two tags in its bytes,
@@ -72,13 +82,14 @@ func newRing(fd, slots, mtu int) (*ring, error) {
 		}
 	}
 	r := &ring{len: ringSlot(mtu), large: make([]int, 0, ringLarge), sizes: make([]int, 0, ringLarge)}
+	r.ask = r.askSocket
 	block := (max(min(ringBlock, slots*r.len), r.len) + pageSize - 1) / pageSize * pageSize
 	perBlock := block / r.len
 	blocks := (slots + perBlock - 1) / perBlock
-	req := unix.TpacketReq{Block_size: uint32(block), Block_nr: uint32(blocks), Frame_size: uint32(r.len),
+	r.req = unix.TpacketReq{Block_size: uint32(block), Block_nr: uint32(blocks), Frame_size: uint32(r.len),
 		Frame_nr: uint32(blocks * perBlock)}
-	if err := unix.SetsockoptTpacketReq(fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
-		return nil, fmt.Errorf("PACKET_RX_RING of %d slots: %w", req.Frame_nr, err)
+	if err := unix.SetsockoptTpacketReq(fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &r.req); err != nil {
+		return nil, fmt.Errorf("PACKET_RX_RING of %d slots: %w", r.req.Frame_nr, err)
 	}
 	p, err := unix.MmapPtr(fd, 0, nil, uintptr(block*blocks), unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_SHARED|unix.MAP_POPULATE)
@@ -86,7 +97,7 @@ func newRing(fd, slots, mtu int) (*ring, error) {
 		return nil, fmt.Errorf("map ring: %w", err)
 	}
 	r.mem = unsafe.Slice((*byte)(p), block*blocks)
-	for i := range int(req.Frame_nr) {
+	for i := range int(r.req.Frame_nr) {
 		r.slots = append(r.slots, (*unix.Tpacket2Hdr)(unsafe.Pointer(&r.mem[i/perBlock*block+i%perBlock*r.len])))
 	}
 	return r, nil
@@ -95,8 +106,31 @@ func newRing(fd, slots, mtu int) (*ring, error) {
 // close parts the memory from the socket. Whoever still works on a frame finds memory there that nobody else uses; its
 // address range stays taken.
 func (r *ring) close() {
-	_, _ = unix.MmapPtr(-1, 0, unsafe.Pointer(&r.mem[0]), uintptr(len(r.mem)), unix.PROT_READ|unix.PROT_WRITE,
-		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE|unix.MAP_FIXED)
+	_ = r.remap(-1, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+}
+
+// remap puts other memory in the place of the ring's.
+func (r *ring) remap(fd, flags int) error {
+	_, err := unix.MmapPtr(fd, 0, unsafe.Pointer(&r.mem[0]), uintptr(len(r.mem)), unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_FIXED|flags)
+	return err
+}
+
+// renew makes the kernel begin with a new ring in the place of the old one. A slot that the kernel had taken for a frame
+// of a kind that the virtio header has no word for is never given up again (tpacket_rcv in Linux up to 6.18 at least),
+// and as the kernel fills slots in turn, nothing more would ever arrive.
+func (r *ring) renew(fd int) error {
+	r.close() // a ring that is mapped cannot be changed
+	for _, req := range []unix.TpacketReq{{}, r.req} {
+		if err := unix.SetsockoptTpacketReq(fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
+			return fmt.Errorf("PACKET_RX_RING: %w", err)
+		}
+	}
+	if err := r.remap(fd, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
+		return fmt.Errorf("map ring: %w", err)
+	}
+	r.head, r.lent = 0, 0
+	return nil
 }
 
 // ready reports whether there is a frame in the ring.
@@ -132,7 +166,7 @@ func (d *Device) recvRing(batch []wire.Packet) (int, error) {
 		d.rxTruncated.Add(uint64(truncated))
 	}
 	if r.lent > 0 {
-		r.quiet, d.rx.down = 0, false
+		r.quiet, r.suspect, d.rx.down = 0, false, false
 		d.rxFrames.Add(uint64(n))
 		d.rxBytes.Add(uint64(bytes))
 		return n, nil
@@ -213,21 +247,57 @@ func (d *Device) recvLarge(batch []wire.Packet, n int) (left, lost int) {
 	return left, n - left
 }
 
-// health asks the socket for an error: the ring itself does not tell that the interface is down or gone.
+// askSocket reads the socket's error and what the kernel has dropped since the last time. It is called by way of a
+// function made once, since a closure made per call would be an allocation per call.
+func (r *ring) askSocket(fd uintptr) {
+	r.errno, r.stats = 0, unix.TpacketStats{}
+	get := func(level, opt uintptr, to unsafe.Pointer, size uintptr) {
+		n := uint32(size)
+		_, _, _ = syscall.RawSyscall6(unix.SYS_GETSOCKOPT, fd, level, opt, uintptr(to), uintptr(unsafe.Pointer(&n)), 0)
+	}
+	get(unix.SOL_SOCKET, unix.SO_ERROR, unsafe.Pointer(&r.errno), unsafe.Sizeof(r.errno))
+	get(unix.SOL_PACKET, unix.PACKET_STATISTICS, unsafe.Pointer(&r.stats), unsafe.Sizeof(r.stats))
+}
+
+// health asks the socket what the ring itself does not tell: that the interface is down or gone, that the ring is stuck.
 func (d *Device) health() error {
-	var errno int
-	err := d.rx.sock.control(func(fd int) (err error) {
-		errno, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
-		return err
-	})
+	d.mu.Lock()
+	err := d.rx.sock.rc.Control(d.ring.ask)
+	if err == nil {
+		d.missed += uint64(d.ring.stats.Drops)
+	}
+	missed := d.missed
+	d.mu.Unlock()
 	if err != nil {
 		return link.ErrClosed
 	}
-	if errno == int(unix.ENETDOWN) {
+	if d.ring.errno == int32(unix.ENETDOWN) {
 		d.rx.down = true
 	}
 	if d.rx.down {
 		return d.checkGone()
+	}
+	return d.checkStuck(missed)
+}
+
+// checkStuck renews the ring if frames were dropped twice while it was empty.
+func (d *Device) checkStuck(missed uint64) error {
+	r := d.ring
+	dropped := missed != r.missed
+	r.missed = missed
+	if !dropped || !r.suspect {
+		r.suspect = dropped
+		return nil
+	}
+	r.suspect = false
+	// Under the lock, so that Close does not come between the steps and find memory that is mapped again.
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed.Load() {
+		return link.ErrClosed
+	}
+	if err := d.rx.sock.control(r.renew); err != nil {
+		return fmt.Errorf("afpacket: %s: renew ring: %w", d.name, err)
 	}
 	return nil
 }
