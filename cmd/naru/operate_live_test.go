@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -164,6 +165,28 @@ func askAgain(c net.Conn) (string, error) {
 	return string(buf), err
 }
 
+// oneEach opens a connection to each backend.
+func (f *farm) oneEach(t *testing.T) map[string]net.Conn {
+	t.Helper()
+	all := map[string]net.Conn{}
+	for len(all) < 3 {
+		c, who, err := f.connect(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		all[who] = c
+	}
+	return all
+}
+
+// ends reports whether a connection is reset.
+func ends(c net.Conn) bool {
+	_ = c.SetDeadline(time.Now().Add(patience))
+	_, err := c.Read(make([]byte, 1))
+	return errors.Is(err, syscall.ECONNRESET)
+}
+
 // load opens short connections until its function is called, which returns how many of them each backend had, and failures.
 func (f *farm) load(t *testing.T, workers int) (stop func() (hits map[string]int, failed int)) {
 	var end atomic.Bool
@@ -199,15 +222,7 @@ func (f *farm) load(t *testing.T, workers int) (stop func() (hits map[string]int
 
 func TestOrdersAreFollowed(t *testing.T) {
 	f := newFarm(t)
-	old := map[string]net.Conn{}
-	for len(old) < 3 {
-		c, who, err := f.connect(t)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		old[who] = c
-	}
+	old := f.oneEach(t)
 	stop := f.load(t, 2)
 	for _, step := range []struct {
 		order []string
@@ -370,6 +385,93 @@ func TestStatusTellsWhatIsCarried(t *testing.T) {
 	}
 	if _, err := os.Stat(f.socket); err == nil {
 		t.Error("the socket is left")
+	}
+}
+
+// TestOnlyConnectionsOfABackendThatGoesEnd kills one backend, disables another and lets the deadline of a third pass.
+func TestOnlyConnectionsOfABackendThatGoesEnd(t *testing.T) {
+	f := newFarm(t)
+	old := f.oneEach(t)
+	stays := func(names ...string) {
+		t.Helper()
+		for _, name := range names {
+			if who, err := askAgain(old[name]); err != nil || who != name {
+				t.Errorf("the connection to %s: %q %v", name, who, err)
+			}
+		}
+	}
+	f.stop[1]() // the listener; its old connection would go on
+	f.until(t, "b2 is down", func() bool { return f.backend(t, 1).State == "down" })
+	if !ends(old["b2"]) {
+		t.Error("the connection to b2 goes on though b2 is down")
+	}
+	stays("b1", "b3")
+	// Reordering and removing moves nobody.
+	f.write(t, strings.NewReplacer("name: b1, address: 10.10.10.1,", "name: b3, address: 10.10.10.3,",
+		"      - {name: b3, address: 10.10.10.3, port: 8080}\n", "").Replace(f.config()))
+	f.must(t, "reload")
+	stays("b1", "b3")
+	if s := f.status(t).Services[0]; len(s.Backends) != 3 || !s.Backends[2].Removed || s.Backends[2].Backend != "b1" ||
+		s.Backends[2].Active != 1 {
+		t.Errorf("%+v", s.Backends)
+	}
+	f.write(t, f.config())
+	f.must(t, "reload")
+	f.until(t, "b1 is back", func() bool { return f.backend(t, 0).State == "up" })
+	f.must(t, "disable", "web/b1")
+	if !ends(old["b1"]) {
+		t.Error("the connection to b1 goes on though b1 is disabled")
+	}
+	stays("b3")
+	f.must(t, "drain", "web/b3", "--deadline", "200ms")
+	if !ends(old["b3"]) {
+		t.Error("the connection to b3 goes on though the deadline has passed")
+	}
+}
+
+func TestTheSocketRefusesWhatMakesNoSense(t *testing.T) {
+	f := newFarm(t)
+	c := admin.NewClient(f.socket)
+	for _, tt := range []struct {
+		method, path string
+		in           any
+		status       int
+	}{
+		{"GET", "/v1/services/none", nil, 404},
+		{"GET", "/v1/events?since=x", nil, 400},
+		{"POST", "/v1/backends/web/b9/state", admin.StateOrder{State: "drain"}, 404},
+		{"POST", "/v1/backends/web/b1/state", admin.StateOrder{State: "up"}, 400},
+		{"POST", "/v1/backends/web/b1/state", admin.StateOrder{State: "drain", Deadline: -1}, 400},
+		{"POST", "/v1/backends/web/b1/state", admin.StateOrder{State: "ready", Deadline: 1}, 400},
+		{"POST", "/v1/backends/web/b1/state", admin.StateOrder{State: "drain", Deadline: 1e300}, 400},
+		{"POST", "/v1/backends/web/b1/state", map[string]int{"sate": 1}, 400},
+		{"POST", "/v1/backends/web/b1/state", "drain", 400},
+		{"PUT", "/v1/backends/web/b1/weight", admin.WeightOrder{}, 400},
+		{"PUT", "/v1/backends/web/b1/weight", map[string]int{"weight": 65536}, 400},
+		{"PUT", "/v1/backends/web/b1/weight", map[string]int{"weight": -1}, 400},
+		{"POST", "/v1/config:check", admin.ConfigText{Text: "version: 2"}, 422},
+		{"POST", "/v1/config:apply", admin.ConfigText{Text: "version: 1\ninterfaces: [{name: eth0, side: both}]\n"}, 409},
+	} {
+		err := c.Do(t.Context(), tt.method, tt.path, tt.in, nil)
+		if p := (*admin.Problem)(nil); !errors.As(err, &p) || p.Status != tt.status {
+			t.Errorf("%s %s %+v: %v, want status %d", tt.method, tt.path, tt.in, err, tt.status)
+		}
+	}
+	var result admin.ConfigResult
+	text := strings.Replace(f.config(), "{name: b1,", "{name: b1, weight: 7,", 1)
+	err := c.Do(t.Context(), "POST", "/v1/config:check", admin.ConfigText{Text: text}, &result)
+	if err != nil || len(result.Changes) != 1 || result.Changes[0] != "~web/b1: weight 1 -> 7" || result.Revision != 1 {
+		t.Errorf("check: %+v %v", result, err)
+	}
+	err = c.Do(t.Context(), "POST", "/v1/config:apply", admin.ConfigText{Text: text}, &result)
+	if b := f.backend(t, 0); err != nil || result.Revision != 2 || b.Weight != 7 {
+		t.Errorf("apply: %+v %v, %+v", result, err, b)
+	}
+	var services admin.Services
+	var drops admin.Drops
+	if err := errors.Join(c.Get(t.Context(), "/v1/services", &services), c.Get(t.Context(), "/v1/drops", &drops)); err != nil ||
+		len(services.Services) != 1 || drops.Kind != "Drops" {
+		t.Errorf("%v %+v %+v", err, services, drops)
 	}
 }
 

@@ -24,6 +24,7 @@ const (
 	readTime    = 10 * time.Second
 	writeTime   = 10 * time.Second
 	idleTime    = 30 * time.Second
+	closeTime   = 2 * time.Second
 	maxConns    = 128 // at a time
 	maxUserOnly = 32  // of them: of one user
 	dialTime    = time.Second
@@ -184,10 +185,16 @@ func (s *Server) Start() {
 	}()
 }
 
-// Close ends every connection and removes the socket. Start must have been called.
+// Close waits a little for answers that are under way, ends every connection and removes the socket. Start must have been
+// called.
 func (s *Server) Close() error {
 	s.end()
-	err := s.http.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		err = s.http.Close()
+	}
 	<-s.done
 	if now, e := os.Lstat(s.path); e == nil && os.SameFile(now, s.file) {
 		err = errors.Join(err, os.Remove(s.path))

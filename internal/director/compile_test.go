@@ -312,6 +312,7 @@ func TestReloadSaysWhatNeedsARestart(t *testing.T) {
 		"interfaces: a change needs a restart of naru":       func(c *config.Config) { c.Interfaces[0].Side = "both" },
 		"fence: a change needs a restart of naru":            func(c *config.Config) { c.Fence = "none" },
 		"io: a change needs a restart of naru":               func(c *config.Config) { c.IO.BusyPoll = true },
+		"admin: a change needs a restart of naru":            func(c *config.Config) { c.Admin.Socket = "/elsewhere" },
 		"node.workers: a change needs a restart of naru":     func(c *config.Config) { c.Node.Workers = 2 },
 		"node.connections: a change needs a restart of naru": func(c *config.Config) { c.Node.Connections = 5 },
 	} {

@@ -391,6 +391,7 @@ func (d *Director) noteLinks(host *kernel.State) (cameUp bool) {
 		before, known := d.up[ifc.Name]
 		if known && before != l.Up {
 			d.log.Warn("interface changed", "interface", ifc.Name, "up", l.Up)
+			d.event("interface", ifc.Name+" is "+map[bool]string{true: "up", false: "down"}[l.Up])
 		}
 		cameUp = cameUp || known && !before && l.Up
 		d.up[ifc.Name] = l.Up
@@ -469,16 +470,17 @@ func (d *Director) Close() error {
 	return errors.Join(errs...)
 }
 
-// say writes a message at most once in a while for each key.
-func (d *Director) say(key string, level slog.Level, msg string, args ...any) {
+// say writes a message at most once in a while for each key, and reports whether it did.
+func (d *Director) say(key string, level slog.Level, msg string, args ...any) bool {
 	held, ok := d.limit.allow(key, time.Now())
 	if !ok {
-		return
+		return false
 	}
 	if held > 0 {
 		args = append(args, "repeated", held)
 	}
 	d.log.Log(context.Background(), level, msg, args...)
+	return true
 }
 
 func (d *Director) mirrorTrouble(err error) {

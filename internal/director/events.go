@@ -1,6 +1,7 @@
 package director
 
 import (
+	"fmt"
 	"log/slog"
 	"net"
 
@@ -23,9 +24,11 @@ func (d *Director) logEvent(e forwarder.Event) {
 	addr, mac := e.Addr.String(), net.HardwareAddr(e.MAC[:]).String()
 	switch e.Kind {
 	case forwarder.AddressClash:
-		d.say("clash "+addr+mac, slog.LevelError,
+		if d.say("clash "+addr+mac, slog.LevelError,
 			"another host uses an address that is naru's: connections to it will break",
 			"address", addr, "mac", mac, "interface", leg,
-			"fix", "take the address from that host, or from the configuration")
+			"fix", "take the address from that host, or from the configuration") {
+			d.event("clash", fmt.Sprintf("%s on %s uses %s, which is naru's", mac, leg, addr))
+		}
 	}
 }

@@ -153,7 +153,7 @@ func TestMembershipsFollowTheConfiguration(t *testing.T) {
 }
 
 func TestAnInterfaceThatComesUpIsNoticed(t *testing.T) {
-	d := &Director{cfg: testConfig(), up: map[string]bool{}, log: slog.New(slog.DiscardHandler)}
+	d := &Director{cfg: testConfig(), up: map[string]bool{}, log: slog.New(slog.DiscardHandler), standing: newStanding()}
 	host := testHost()
 	seen := []bool{d.noteLinks(host)}
 	host.Links[2].Up = false
