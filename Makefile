@@ -19,7 +19,7 @@ report = go -C internal/tools run ./testreport
 ratio  = go -C internal/tools run ./benchratio
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race fuzz bench lint demo lab clean FORCE
+.PHONY: help build test race fuzz soak bench lint demo lab clean FORCE
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 		echo "go test -run '^$$' -fuzz ^$$name\$$ -fuzztime $(FUZZTIME) $$dir"; \
 		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$dir" || exit 1; \
 	done
+
+soak: ## test the connection table for long: ten million connections, fifty million random steps (2 GiB of memory)
+	NARU_SOAK=1 go test -count=1 -timeout 30m -v -run 'BooksOfTheTable|MemoryOfManyConnections' ./internal/conntrack
 
 bench: ## run the benchmarks (BENCH, BENCHTIME); of every mode, the ratio to a baseline of the same run
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem -timeout 30m \
