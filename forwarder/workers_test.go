@@ -26,11 +26,16 @@ type crew struct {
 
 func newCrew(t testing.TB, cfg forwarder.Config, workers int) *crew {
 	t.Helper()
+	return newCrewSized(t, cfg, workers, 4096)
+}
+
+func newCrewSized(t testing.TB, cfg forwarder.Config, workers, connections int) *crew {
+	t.Helper()
 	c := &crew{t: t, rng: rand.New(rand.NewPCG(uint64(workers), 7))}
 	c.compile(cfg, workers, nil)
 	x := forwarder.NewExchange(workers)
 	for i := range workers {
-		eng, err := forwarder.New(forwarder.Options{Seed: forwarder.Seed{1}, Worker: i, Workers: workers, Connections: 4096,
+		eng, err := forwarder.New(forwarder.Options{Seed: forwarder.Seed{1}, Worker: i, Workers: workers, Connections: connections,
 			Neighbors: 256, Exchange: x}, c.snap)
 		if err != nil {
 			t.Fatal(err)

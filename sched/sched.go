@@ -110,6 +110,7 @@ const (
 type Load struct {
 	Active atomic.Int64 // connections now
 	ramp   atomic.Uint32
+	_      [52]byte // a cache line each: workers that count at one backend do not wait for those at another
 }
 
 // Take counts a connection, unless there are limit of them already, which it never exceeds. A swap that fails means that

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -174,9 +175,14 @@ func printParts(w io.Writer, s *admin.Status, v statusView) {
 	}
 	flush("INTERFACE\tSIDE\tSTATE\tDRIVER\tMTU\tRECEIVED\tSENT\tMISSED\tTRUNCATED\tNOT SENT")
 	for _, k := range s.Workers {
-		add("%d\t%d\t%d\t%d\t%d\t%d", k.Worker, k.Connections, k.Capacity, k.Received, k.Transmitted, k.Dropped)
+		cpu := "any"
+		if k.CPU >= 0 {
+			cpu = strconv.Itoa(k.CPU)
+		}
+		add("%d\t%s\t%d\t%d\t%d\t%d\t%d\t%d", k.Worker, cpu, k.Connections, k.Capacity, k.Received, k.Transmitted,
+			k.Dropped, k.HandedOver)
 	}
-	flush("WORKER\tCONNECTIONS\tOF\tRECEIVED\tTRANSMITTED\tDROPPED")
+	flush("WORKER\tCPU\tCONNECTIONS\tOF\tRECEIVED\tTRANSMITTED\tDROPPED\tHANDED OVER")
 	for _, p := range s.Ports {
 		left := "-"
 		if p.Exhausted != nil {

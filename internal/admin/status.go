@@ -126,11 +126,14 @@ type Interface struct {
 // Worker is one engine.
 type Worker struct {
 	Worker      int    `json:"worker"`
+	CPU         int    `json:"cpu"` // the processor it is bound to; -1: none
 	Connections uint64 `json:"connections"`
 	Capacity    uint64 `json:"capacity"`
 	Received    uint64 `json:"received"`
 	Transmitted uint64 `json:"transmitted"`
 	Dropped     uint64 `json:"dropped"`
+	HandedOver  uint64 `json:"handed_over"` // to the worker whose connection a packet is of
+	TakenOver   uint64 `json:"taken_over"`
 }
 
 // Ports is a pool of local ports: of a local address towards one backend, over all workers.

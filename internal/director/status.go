@@ -97,9 +97,9 @@ func (d *Director) workerStatus() []admin.Worker {
 	out := []admin.Worker{}
 	for i, w := range d.workers {
 		c := w.published.Load()
-		out = append(out, admin.Worker{Worker: i, Connections: c.Active,
+		out = append(out, admin.Worker{Worker: i, CPU: w.cpu, Connections: c.Active,
 			Capacity: uint64(d.cfg.Node.Connections / len(d.workers)), Received: c.Received, Transmitted: c.Transmitted,
-			Dropped: c.Dropped})
+			Dropped: c.Dropped, HandedOver: c.HandedOver, TakenOver: c.TakenOver})
 	}
 	return out
 }
