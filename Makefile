@@ -58,9 +58,10 @@ bench: ## run the benchmarks (BENCH, BENCHTIME); of every mode, the ratio to a b
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem -timeout 30m \
 		./forwarder ./dsr ./nat ./sched ./internal/conntrack ./internal/frag ./internal/wire | $(ratio)
 
-lint: ## gofmt, vet and staticcheck (downloaded for the first time)
+lint: ## gofmt, vet and staticcheck (downloaded for the first time); builds where replay and explain run too
 	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "run gofmt -w on: $$bad" >&2; exit 1; }
 	go vet ./...
+	for os in darwin freebsd windows; do GOOS=$$os go build -o /dev/null ./cmd/naru || exit 1; done
 	go tool -modfile=internal/tools/go.mod staticcheck ./...
 
 lab: bin/naru ## run the lab's tests: every variant of every scenario with real traffic (as root)

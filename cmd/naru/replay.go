@@ -40,6 +40,9 @@ func replayCommand() *cli.Command {
 			&cli.BoolFlag{Name: "regen", Usage: "renew what is in the folder of --expect instead"},
 			&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "make every random choice from `N`"},
 			&cli.StringFlag{Name: "script", Usage: "let happen what `FILE` says, at its times"},
+			&cli.StringFlag{Name: "interface", Aliases: []string{"i"},
+				Usage: "send the result into `[LEG=]IFACE`, of one leg or of all"},
+			&cli.StringFlag{Name: "speed", Value: "1x", Usage: "send so many `TIMES` as fast as the capture: 1x, 10x, max"},
 			&cli.StringFlag{Name: "backends",
 				Usage: "who answers: `captured` as it is, recorded: what the VIP sent, as of the backend, or simulated"},
 			&cli.StringFlag{Name: "reply", Value: "512", Usage: "simulated backends answer with `BYTES`, or with what was recorded"},
@@ -82,13 +85,13 @@ func replayAction(c *cli.Context) error {
 
 // replayJob is one call of the command.
 type replayJob struct {
-	c        *cli.Context
-	names    []string
-	opt      replay.Options
-	outputs  map[string]string // path by golden name; without an entry it is not written
-	scratch  string            // folder of what is only compared
-	closers  []io.Closer
-	progress *progress
+	c       *cli.Context
+	names   []string
+	opt     replay.Options
+	outputs map[string]string // path by golden name; without an entry it is not written
+	scratch string            // folder of what is only compared
+	closers []io.Closer
+	pacer   *pacer // nil without -i
 }
 
 func (j *replayJob) close() {
@@ -122,6 +125,9 @@ func (j *replayJob) prepare() error {
 		if j.opt.Script, err = replay.ParseScript(string(text)); err != nil {
 			return scriptError(path, err)
 		}
+	}
+	if err := j.live(); err != nil {
+		return err
 	}
 	return j.places()
 }
@@ -337,5 +343,6 @@ func (j *replayJob) feed(r *replay.Replay) (*replay.Result, error) {
 	for _, w := range src.Warnings() {
 		fmt.Fprintf(j.c.App.ErrWriter, "naru replay: warning: %s\n", w)
 	}
-	return r.Finish()
+	result, err := r.Finish()
+	return result, errors.Join(err, j.sentLive())
 }

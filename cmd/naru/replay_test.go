@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"naru/internal/link/afpacket"
 	"naru/internal/link/pcapfile"
 	"naru/internal/wire"
 	"naru/internal/wiretest"
@@ -167,6 +168,43 @@ func TestReplaySimulatesBackends(t *testing.T) {
 	}
 }
 
+func TestReplaySendsIntoAnInterface(t *testing.T) {
+	wiretest.Root(t)
+	a := wiretest.NewNS(t, "replay")
+	wiretest.Veth(t, a, "out", a, "in")
+	a.Up(t, "out")
+	a.Up(t, "in")
+	a.Do(t, func() {
+		dev, err := afpacket.Open("in", afpacket.Options{Driver: afpacket.MMsg})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer dev.Close()
+		for _, c := range []struct {
+			options string
+			frames  int
+		}{{"--speed max -i out", 26}, {"--speed 5x -i eth1=out", 16}} {
+			code, out, errs := naru("", goldenLine+" -q "+c.options)
+			if code != 0 || out+errs != "" {
+				t.Errorf("%s: exit %d: %s%s", c.options, code, out, errs)
+			}
+			got := 0
+			batch := make([]wire.Packet, 64)
+			for n, err := dev.Recv(batch); n > 0 && err == nil; n, err = dev.Recv(batch) {
+				for _, p := range batch[:n] {
+					if p.Bytes()[6] == 2 && p.Bytes()[7] == 'n' && p.Bytes()[0]&1 == 0 { // of naru's legs, to somebody
+						got++
+					}
+				}
+			}
+			if got != c.frames {
+				t.Errorf("%s: %d frames arrived, want %d", c.options, got, c.frames)
+			}
+		}
+	})
+}
+
 func TestReplayReadsStandardInput(t *testing.T) {
 	capture, err := os.ReadFile(goldenFolder + "in.pcapng")
 	if err != nil {
@@ -199,6 +237,10 @@ func TestReplayRefusesWhatItCannotDo(t *testing.T) {
 		{"replay -c good.yaml --loss 0.5 x", exitUsage, "--loss is for --backends simulated"},
 		{"replay -c good.yaml --backends simulated --loss 2 x", exitUsage, "--loss 2 is out of range 0..1"},
 		{"replay -c good.yaml --backends simulated --reply much x", exitUsage, `--reply "much" is no number of bytes`},
+		{"replay -c good.yaml --speed 2x x", exitUsage, "give an interface with -i"},
+		{"replay -c good.yaml -i lo --speed fast x", exitUsage, `--speed "fast" is no speed; write 1x`},
+		{"replay -c good.yaml -i eth7=lo x", exitUsage, "the configuration has no interface eth7"},
+		{"replay -c good.yaml -i nowhere x", exitFailed, "nowhere: no such interface"},
 		{"replay --regen x", exitUsage, "give it"},
 		{"replay -c - -", exitUsage, "give - only once"},
 		{"replay -c good.yaml absent", exitFailed, "absent: no such file"},

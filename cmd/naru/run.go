@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -181,16 +183,6 @@ func newLogger(c *cli.Context) *slog.Logger {
 func textLog(c *cli.Context) bool {
 	format := c.String("log-format")
 	return format == "text" || format == "auto" && isTerminal(c.App.ErrWriter)
-}
-
-// isTerminal reports whether w is a character device, as terminals are.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // recordPatience is how long the end of naru waits for a reader of the records that has stopped reading: our own choice.
