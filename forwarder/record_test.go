@@ -129,6 +129,37 @@ func TestTheStagesAreInTheOrderOfTheWay(t *testing.T) {
 	}
 }
 
+// BenchmarkRecords is what a packet of a connection costs when nobody asks, when records are made, and with the frames.
+func BenchmarkRecords(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		keep int
+		on   bool
+	}{{"off", 0, false}, {"on", 0, true}, {"frames", 256, true}} {
+		b.Run(c.name, func(b *testing.B) {
+			r := newRig(b, config())
+			r.put(0, synFrame().Packet(b))
+			f := synFrame()
+			f.TCP = "A"
+			p := f.Packet(b)
+			wanted := bytes.Clone(p.Buf)
+			batch := make([]wire.Packet, 1)
+			var trc forwarder.Trace
+			if c.on {
+				trc = func(*forwarder.Record) {}
+			}
+			r.eng.Keep(c.keep)
+			b.ReportAllocs()
+			for b.Loop() {
+				copy(p.Buf, wanted)
+				batch[0] = p
+				r.out.Reset()
+				r.eng.Process(r.now, batch, r.out, trc)
+			}
+		})
+	}
+}
+
 func TestRecordingTakesNoMemory(t *testing.T) {
 	r := newRig(t, config())
 	r.eng.Keep(256)

@@ -100,7 +100,7 @@ func (d *Director) listen() {
 	}
 }
 
-// Follow hands the decision records that fit to each, in the order of their time, until the context ends (nil) or each
+// Follow hands the decision records that fit to each, those of each worker in order, until the context ends (nil) or each
 // fails. each gets the number of records that were missed since the call before; it must not keep the record. While nobody
 // follows, nothing of it costs the workers more than a load a batch. The error is ErrBusy when too many follow already.
 func (d *Director) Follow(ctx context.Context, opt TapOptions,
