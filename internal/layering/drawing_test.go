@@ -52,6 +52,8 @@ var may = map[string]string{
 		"internal/record internal/admin internal/director internal/backend lab lab/server lab/bench " +
 		"internal/host internal/compile internal/explain internal/replay internal/link/pcapfile",
 
+	"internal/schedbench": "internal/wire sched forwarder internal/roster",
+
 	"internal/wiretest": "internal/wire",
 	"internal/layering": "",
 }

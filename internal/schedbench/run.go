@@ -1,0 +1,240 @@
+package schedbench
+
+import (
+	"cmp"
+	"container/heap"
+	"encoding/binary"
+	"slices"
+	"time"
+
+	"naru/forwarder"
+	"naru/internal/roster"
+	"naru/internal/wire"
+	"naru/sched"
+)
+
+// Backend is a server of the bench.
+type Backend struct {
+	Name   string        `json:"name"`
+	Weight uint32        `json:"weight"`
+	Factor float64       `json:"factor"`          // how much longer connections last there
+	Join   time.Duration `json:"join,omitempty"`  // when it comes into service, in nanoseconds
+	Leave  time.Duration `json:"leave,omitempty"` // when it gets no new connections any more; 0: never
+}
+
+// Setup is a way of choosing.
+type Setup struct {
+	Name      string
+	Options   sched.Options
+	SlowStart time.Duration
+	// Linger is how much longer a connection is counted than it lasts, as in direct server return without the client's FIN.
+	Linger time.Duration
+}
+
+// Input is what all schedulers of a bench have to do with.
+type Input struct {
+	Backends []Backend
+	Arrivals []Arrival
+	Clients  int           // numbers of clients are below it
+	Bucket   time.Duration // of the series
+	End      time.Duration
+}
+
+// Bucket is what happened at the backends in a part of the time, each in the order of the backends.
+type Bucket struct {
+	At     time.Duration `json:"at"`
+	New    []int         `json:"new"`    // connections that came
+	Active []int         `json:"active"` // connections at its end
+}
+
+// ending is a connection that will end.
+type ending struct {
+	at      time.Duration
+	backend int32
+	real    bool // it ends; else only its being counted does
+}
+
+type endings []ending
+
+func (e endings) Len() int           { return len(e) }
+func (e endings) Less(i, j int) bool { return e[i].at < e[j].at }
+func (e endings) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
+
+// Push implements heap.Interface.
+func (e *endings) Push(x any) { *e = append(*e, x.(ending)) }
+
+// Pop implements heap.Interface.
+func (e *endings) Pop() any {
+	old := *e
+	x := old[len(old)-1]
+	*e = old[:len(old)-1]
+	return x
+}
+
+// simulation is one setup at work.
+type simulation struct {
+	in     *Input
+	setup  *Setup
+	roster roster.Roster
+	list   []sched.Backend
+	sched  sched.Scheduler
+	ends   endings
+	change []time.Duration // when backends come and go, in order
+
+	active []int // true counts
+	out    *Result
+	bucket Bucket
+}
+
+// Run gives the input to one setup.
+func Run(in *Input, setup *Setup) *Result {
+	s := &simulation{in: in, setup: setup, active: make([]int, len(in.Backends)), out: newResult(in, setup)}
+	for _, b := range in.Backends {
+		s.list = append(s.list, sched.Backend{Name: b.Name, Load: new(sched.Load)})
+		for _, t := range []time.Duration{b.Join, b.Leave} {
+			if t > 0 {
+				s.change = append(s.change, t)
+			}
+		}
+	}
+	slices.Sort(s.change)
+	s.bucket = s.newBucket(0)
+	s.reload(0)
+	for i := range in.Arrivals {
+		a := &in.Arrivals[i]
+		s.until(a.At)
+		s.arrive(a)
+	}
+	s.until(in.End)
+	s.out.finish(s)
+	return s.out
+}
+
+func (s *simulation) newBucket(at time.Duration) Bucket {
+	return Bucket{At: at, New: make([]int, len(s.active)), Active: make([]int, len(s.active))}
+}
+
+// until lets everything happen that happens before a time, in order.
+func (s *simulation) until(t time.Duration) {
+	for {
+		next, what := t, 0
+		if len(s.ends) > 0 && s.ends[0].at <= next {
+			next, what = s.ends[0].at, 1
+		}
+		if end := s.bucket.At + s.in.Bucket; end <= next {
+			next, what = end, 2
+		}
+		if at, ok := s.roster.Next(); ok && time.Duration(at) <= next {
+			next, what = time.Duration(at), 3
+		}
+		if len(s.change) > 0 && s.change[0] <= next {
+			next, what = s.change[0], 4
+		}
+		switch what {
+		case 0:
+			return
+		case 1:
+			s.end()
+		case 2:
+			copy(s.bucket.Active, s.active)
+			s.out.add(s.bucket)
+			s.bucket = s.newBucket(next)
+		case 3:
+			s.build(next)
+		case 4:
+			s.change = s.change[1:]
+			s.reload(next)
+		}
+	}
+}
+
+func (s *simulation) end() {
+	e := heap.Pop(&s.ends).(ending)
+	if e.real {
+		s.active[e.backend]--
+	}
+	if e.real == (s.setup.Linger == 0) {
+		s.list[e.backend].Active.Add(-1)
+	}
+}
+
+// reload tells the roster who is there, and what that changes for clients.
+func (s *simulation) reload(now time.Duration) {
+	var members []roster.Member
+	for _, b := range s.in.Backends {
+		m := roster.Member{Key: roster.Key{Service: "bench", Backend: b.Name}, Weight: b.Weight, SlowStart: s.setup.SlowStart}
+		if b.Leave > 0 && now >= b.Leave {
+			m.Weight = 0
+		}
+		if now >= b.Join {
+			members = append(members, m)
+		}
+	}
+	var before []int32
+	hashes := s.setup.Options.Kind.Hashes()
+	if s.sched != nil && hashes {
+		before = s.homes(s.sched)
+	}
+	s.roster.Configure(wire.Time(now), members)
+	s.build(now)
+	if before != nil {
+		settled := s.list
+		s.list = slices.Clone(s.list)
+		for i := range s.list {
+			s.list[i].Share = 0
+		}
+		s.out.moved(before, s.homes(sched.New(s.setup.Options, s.list, s.sched)))
+		s.list = settled
+	}
+}
+
+// build makes the scheduler for the state of the roster.
+func (s *simulation) build(now time.Duration) {
+	s.roster.Advance(wire.Time(now))
+	for i := range s.list {
+		s.list[i].Weight = 0
+		st, there := s.roster.Find(roster.Key{Service: "bench", Backend: s.list[i].Name})
+		if there && st.State == forwarder.Up {
+			s.list[i].Weight, s.list[i].Share = st.Weight, st.Share
+		}
+	}
+	s.list = slices.Clone(s.list)
+	s.sched = sched.New(s.setup.Options, s.list, s.sched)
+}
+
+// homes returns where each client's hash leads to.
+func (s *simulation) homes(by sched.Scheduler) []int32 {
+	at := make([]int32, s.in.Clients)
+	for c := range at {
+		at[c] = int32(by.Stateless(hashOf(uint32(c))))
+	}
+	return at
+}
+
+// hashOf is the hash of a client, as of its address.
+func hashOf(client uint32) uint64 {
+	var b [16]byte
+	binary.BigEndian.PutUint32(b[12:], client)
+	return sched.SipHash([2]uint64{1, 2}, b[:])
+}
+
+func (s *simulation) arrive(a *Arrival) {
+	b := s.sched.Pick(hashOf(a.Client))
+	if b < 0 {
+		s.out.Refused++
+		return
+	}
+	s.active[b]++
+	s.bucket.New[b]++
+	s.out.chosen(s, b, a.At)
+	end := a.At + time.Duration(float64(a.Lasts)*s.in.Backends[b].Factor)
+	heap.Push(&s.ends, ending{end, int32(b), true})
+	if s.setup.Linger > 0 {
+		heap.Push(&s.ends, ending{end + s.setup.Linger, int32(b), false})
+	}
+}
+
+// SortArrivals puts connections into the order of time.
+func SortArrivals(as []Arrival) {
+	slices.SortStableFunc(as, func(a, b Arrival) int { return cmp.Compare(a.At, b.At) })
+}
