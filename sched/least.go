@@ -7,6 +7,9 @@ type least struct {
 	own   uint64 // how the new connection counts
 	idle  bool   // an idle member wins
 	weigh []uint64
+	// alike says that weights and shares are equal and nobody has a limit: then only counts are compared.
+	alike bool
+	loads []*Load
 }
 
 // attempts bounds how often a worker looks again when another one was faster. After that it takes what it saw.
@@ -17,8 +20,12 @@ func newLeast(k Kind, s set) *least {
 	if k == SED || k == NQ {
 		l.own = 1
 	}
+	l.alike = true
 	for i := range s.members {
-		l.weigh[i] = s.members[i].effective()
+		m := &s.members[i]
+		l.weigh[i] = m.effective()
+		l.alike = l.alike && l.weigh[i] == l.weigh[0] && m.max == NoLimit
+		l.loads = append(l.loads, m.Load)
 	}
 	return l
 }
@@ -48,6 +55,9 @@ func (l *least) Pick(uint64) int {
 // best returns the member with the least load and its connections. Those that are full do not take part, unless the one
 // chosen shall refuse then.
 func (l *least) best() (best *member, active int64) {
+	if l.alike {
+		return l.fewest()
+	}
 	var load, weight uint64
 	for i := range l.members {
 		m := &l.members[i]
@@ -64,4 +74,22 @@ func (l *least) best() (best *member, active int64) {
 		}
 	}
 	return best, active
+}
+
+// fewest is best for members that are alike.
+func (l *least) fewest() (best *member, active int64) {
+	at := -1
+	for i, load := range l.loads {
+		n := load.Active.Load()
+		if at >= 0 && n >= active {
+			continue
+		}
+		if at, active = i, n; n == 0 {
+			break // nobody has fewer
+		}
+	}
+	if at < 0 {
+		return nil, 0
+	}
+	return &l.members[at], active
 }

@@ -134,3 +134,13 @@ func (s *set) tabulate(o *Options, members []int, known []*table) (*maglev, *tab
 	m.slots = t.slots
 	return m, t
 }
+
+// IsPrime reports whether a table can have so many slots. It is not for the packet path.
+func IsPrime(n int) bool {
+	for d := 2; d*d <= n; d++ {
+		if n%d == 0 {
+			return false
+		}
+	}
+	return n > 1
+}

@@ -33,6 +33,7 @@ func commands() []*cli.Command {
 		captureCommand(),
 		dropsCommand(),
 		replayCommand(),
+		schedCommand(),
 		backendCommand(),
 		fenceCommand(),
 		statusCommand(),

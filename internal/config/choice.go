@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -99,7 +98,7 @@ func (d *decoder) factor(v value) (float64, bool) {
 func (d *decoder) mh(v value, c *Choice) {
 	d.mapping(v, []field{{"table_size", func(v value) {
 		n, ok := d.integer(v, minTableSize, maxTableSize)
-		if ok && !isPrime(n) {
+		if ok && !sched.IsPrime(n) {
 			d.fail(v.path, fmt.Sprintf("write %d, the next prime", nextPrime(n)), "%d is not a prime number", n)
 			return
 		}
@@ -107,11 +106,8 @@ func (d *decoder) mh(v value, c *Choice) {
 	}}})
 }
 
-// isPrime is exact for n below 2^64.
-func isPrime(n int) bool { return big.NewInt(int64(n)).ProbablyPrime(0) }
-
 func nextPrime(n int) int {
-	for !isPrime(n) {
+	for !sched.IsPrime(n) {
 		n++
 	}
 	return n

@@ -50,9 +50,9 @@ var may = map[string]string{
 	"lab/bench":  "lab",
 	"cmd/naru": "internal/wire forwarder internal/link internal/link/afpacket internal/config internal/kernel " +
 		"internal/record internal/admin internal/director internal/backend lab lab/server lab/bench " +
-		"internal/host internal/compile internal/explain internal/replay internal/link/pcapfile",
+		"internal/host internal/compile internal/explain internal/replay internal/link/pcapfile internal/schedbench sched",
 
-	"internal/schedbench": "internal/wire sched forwarder internal/roster",
+	"internal/schedbench": "internal/wire sched forwarder internal/roster internal/link/pcapfile",
 
 	"internal/wiretest": "internal/wire",
 	"internal/layering": "",

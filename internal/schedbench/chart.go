@@ -142,7 +142,8 @@ func bars(r *Result) (*plot.Plot, error) {
 
 // ChartTables draws how much of each table changes when backends leave, and how evenly it is shared out.
 func ChartTables(w io.Writer, format string, tables []TableSize) error {
-	p := newPanel(fmt.Sprintf("%d backends: what changes when some leave", tables[0].Backends), "backends that leave", "% of the slots")
+	p := newPanel(fmt.Sprintf("%d backends: what changes when some leave", tables[0].Backends), "backends that leave",
+		"% of the slots")
 	var sizes plotter.Values
 	var names []string
 	for i, t := range tables {

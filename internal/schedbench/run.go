@@ -80,6 +80,7 @@ type simulation struct {
 	sched  sched.Scheduler
 	ends   endings
 	change []time.Duration // when backends come and go, in order
+	step   time.Duration   // when the roster changes by itself; 0: not at all
 
 	active []int // true counts
 	out    *Result
@@ -124,8 +125,8 @@ func (s *simulation) until(t time.Duration) {
 		if end := s.bucket.At + s.in.Bucket; end <= next {
 			next, what = end, 2
 		}
-		if at, ok := s.roster.Next(); ok && time.Duration(at) <= next {
-			next, what = time.Duration(at), 3
+		if s.step != 0 && s.step <= next {
+			next, what = s.step, 3
 		}
 		if len(s.change) > 0 && s.change[0] <= next {
 			next, what = s.change[0], 4
@@ -200,6 +201,10 @@ func (s *simulation) build(now time.Duration) {
 	}
 	s.list = slices.Clone(s.list)
 	s.sched = sched.New(s.setup.Options, s.list, s.sched)
+	s.step = 0
+	if at, ok := s.roster.Next(); ok {
+		s.step = time.Duration(at)
+	}
 }
 
 // homes returns where each client's hash leads to.
