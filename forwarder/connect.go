@@ -58,7 +58,7 @@ func (e *Engine) connect(p *wire.Packet, svc *service) {
 		}
 		return
 	}
-	e.forward(p, id, conntrack.Original)
+	e.forward(p, e.table.Conn(id), id, conntrack.Original)
 }
 
 // insert puts a connection into the table. In full NAT it gets a local address and port first: a client keeps one local

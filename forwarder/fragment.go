@@ -82,7 +82,7 @@ func (e *Engine) follow(p *wire.Packet) {
 	}
 	switch {
 	case id != conntrack.None && !e.table.Expired(e.table.Conn(id), e.now):
-		e.forward(p, id, dir)
+		e.forward(p, e.table.Conn(id), id, dir)
 	case e.strayFlow(p, &p.Flow):
 	case e.fenced(p):
 		e.routeOn(p)

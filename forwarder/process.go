@@ -105,8 +105,9 @@ func (e *Engine) flow(p *wire.Packet) {
 		p.Ref = uint32(e.table.Find(&p.Flow, p.Hash))
 	}
 	id, dir := conntrack.Ref(p.Ref).Split()
+	var c *conntrack.Conn
 	if id != conntrack.None {
-		c := e.table.Conn(id)
+		c = e.table.Conn(id)
 		if e.table.Expired(c, e.now) || dir == conntrack.Original && p.TCPFlags&wire.SYN != 0 && e.restarts(c, p) {
 			e.endNow(id)
 			id = conntrack.None
@@ -119,7 +120,7 @@ func (e *Engine) flow(p *wire.Packet) {
 		e.stranger(p)
 		return
 	}
-	e.forward(p, id, dir)
+	e.forward(p, c, id, dir)
 }
 
 // restarts reports whether a packet of the client begins a new connection in place of the one that is there.
@@ -207,12 +208,9 @@ func (e *Engine) routeOn(p *wire.Packet) {
 //	l2dsr       nothing above the Ethernet header
 //	l3dsr dscp  the destination and the DSCP
 //	l3dsr ipip  another header around the packet; gue: and a UDP header
-func (e *Engine) forward(p *wire.Packet, id conntrack.ID, dir conntrack.Dir) {
-	e.forwardConn(p, e.table.Conn(id), id, dir)
-}
-
-// forwardConn is forward for an entry that is looked up already; id is None for one that is not in the table.
-func (e *Engine) forwardConn(p *wire.Packet, c *conntrack.Conn, id conntrack.ID, dir conntrack.Dir) {
+//
+// id is None for an entry that is not in the table.
+func (e *Engine) forward(p *wire.Packet, c *conntrack.Conn, id conntrack.ID, dir conntrack.Dir) {
 	if p.Proto == wire.ProtoTCP && p.Frag != wire.LaterFragment && !p.FlagsValid() {
 		e.done(p, wire.TCPFlags)
 		return

@@ -26,7 +26,7 @@ func (e *Engine) forwardAlone(p *wire.Packet, svc *service) {
 		Path: e.ids[svc.index][b*svc.ways()]}
 	e.counters.Stateless++
 	e.fellBack = e.now
-	e.forwardConn(p, &e.alone, conntrack.None, conntrack.Original)
+	e.forward(p, &e.alone, conntrack.None, conntrack.Original)
 }
 
 // mayBeAlone reports whether a packet that belongs to no connection may be of one that began while the table was full.
@@ -62,7 +62,7 @@ func (e *Engine) goOn(p *wire.Packet, svc *service) bool {
 	if e.trace != nil {
 		e.rec.pick(svc, b, 1)
 	}
-	e.forward(p, id, conntrack.Original)
+	e.forward(p, e.table.Conn(id), id, conntrack.Original)
 	return true
 }
 
