@@ -37,7 +37,7 @@ func (d *decoder) cpus(v value) {
 	})
 }
 
-// checkCPUs wants one processor a worker.
+// checkCPUs wants one processor a worker, and one worker where only one can be.
 func (d *decoder) checkCPUs() {
 	n := d.cfg.Node
 	switch k := len(n.CPUs.List); {
@@ -45,5 +45,9 @@ func (d *decoder) checkCPUs() {
 		d.fail(fmt.Sprintf("node.cpus[%d]", maxWorkers), "remove some", "there are at most %d workers", maxWorkers)
 	case k > 0 && n.Workers > 0 && k != n.Workers:
 		d.fail("node.cpus", "name one for each worker, or write workers: auto", "%d processors for %d workers", k, n.Workers)
+	}
+	if d.cfg.IO.Driver == "xdp" && max(n.Workers, len(n.CPUs.List)) > 1 {
+		d.fail("io.driver", "use ring, or one worker", "xdp works with one worker: the network card shares traffic out, "+
+			"not knowing whose connections it is of")
 	}
 }

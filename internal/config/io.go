@@ -18,14 +18,22 @@ var defaultIO = IO{Driver: "auto", RingSlots: defaultRingSlots, Batch: maxBatch,
 func (d *decoder) io(v value) {
 	o := &d.cfg.IO
 	d.mapping(v, []field{
-		{"driver", func(v value) { set(&o.Driver)(d.oneOf(v, "auto", "ring", "mmsg")) }},
+		{"driver", func(v value) { set(&o.Driver)(d.oneOf(v, "auto", "ring", "mmsg", "xdp")) }},
 		{"ring_slots", func(v value) {
 			set(&o.RingSlots)(d.integer(v, minRingSlots, maxRingSlots))
-			if o.Driver == "mmsg" {
+			switch o.Driver {
+			case "mmsg":
 				d.failKey(v.path, `remove it, or write "driver: ring"`, "driver mmsg has no ring")
+			case "xdp":
+				d.failKey(v.path, `remove it, or write "driver: ring"`, "the rings of driver xdp have lengths of their own")
 			}
 		}},
-		{"batch", func(v value) { set(&o.Batch)(d.integer(v, 1, maxBatch)) }},
+		{"batch", func(v value) {
+			set(&o.Batch)(d.integer(v, 1, maxBatch))
+			if o.Driver == "xdp" {
+				d.failKey(v.path, "remove it", "driver xdp needs no batches")
+			}
+		}},
 		{"busy_poll", func(v value) { set(&o.BusyPoll)(d.boolean(v)) }},
 		{"spin", func(v value) {
 			set(&o.Spin)(d.duration(v, 0, maxSpin))

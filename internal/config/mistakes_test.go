@@ -414,7 +414,7 @@ func TestWrongValues(t *testing.T) {
 			"version: 1",
 			"version: 1\nio: {driver: dpdk, ring_slots: 63, batch: 65, spin: 11ms, busy_poll: on}",
 			`
-2:14: io.driver: "dpdk" is not one of auto, ring, mmsg
+2:14: io.driver: "dpdk" is not one of auto, ring, mmsg, xdp
 2:32: io.ring_slots: 63 is out of range 64..65536; write a whole number from 64 to 65536
 2:43: io.batch: 65 is out of range 1..64; write a whole number from 1 to 64
 2:53: io.spin: 11ms is out of range; write a duration from 0s to 10ms
@@ -427,6 +427,15 @@ func TestWrongValues(t *testing.T) {
 			`
 2:20: io.ring_slots: driver mmsg has no ring; remove it, or write "driver: ring"
 2:36: io.spin: with busy_poll naru never sleeps, so there is nothing to put off; remove one of them`,
+		},
+		{
+			"xdp with what it cannot have",
+			"version: 1",
+			"version: 1\nio: {driver: xdp, ring_slots: 64, batch: 8}\nnode: {workers: 2}",
+			`
+2:14: io.driver: xdp works with one worker: the network card shares traffic out, not knowing whose connections it is of; use ring, or one worker
+2:19: io.ring_slots: the rings of driver xdp have lengths of their own; remove it, or write "driver: ring"
+2:35: io.batch: driver xdp needs no batches; remove it`,
 		},
 		{
 			"workers that are no number",

@@ -47,7 +47,7 @@ type Interface struct {
 
 // IO is how packets get in and out, on all interfaces alike.
 type IO struct {
-	Driver    string        // "auto", "ring" or "mmsg"
+	Driver    string        // "auto", "ring", "mmsg" or "xdp"
 	RingSlots int           // frames that may wait in a ring
 	Batch     int           // frames that move at once
 	Spin      time.Duration // how long to look for frames before a sleep, after work

@@ -17,11 +17,13 @@ import (
 // maxWorkers is the most that an exchange has room for; the configuration allows no more.
 const maxWorkers = 64
 
-// workerCount returns how many workers there are. With auto it is one for each processor that is named to them; else one
+// Workers returns how many workers there are. With auto it is one for each processor that is named to them; else one
 // where there are two processors or fewer, since the kernel's half of the work needs the other one, and one less than there
 // are where there are more.
-func workerCount(cfg *config.Config) int {
+func Workers(cfg *config.Config) int {
 	switch n := cfg.Node.Workers; {
+	case cfg.IO.Driver == "xdp": // the network card shares traffic out, not knowing whose it is
+		return 1
 	case n > 0:
 		return n
 	case len(cfg.Node.CPUs.List) > 0:

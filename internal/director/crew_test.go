@@ -22,11 +22,11 @@ func TestAutoLeavesOneProcessorToTheKernel(t *testing.T) {
 		}
 	}
 	cfg := &config.Config{}
-	if cfg.Node.Workers = 5; workerCount(cfg) != 5 {
+	if cfg.Node.Workers = 5; Workers(cfg) != 5 {
 		t.Error("the number that is configured does not hold")
 	}
 	cfg.Node.Workers, cfg.Node.CPUs.List = 0, []int{4, 5, 6}
-	if workerCount(cfg) != 3 {
+	if Workers(cfg) != 3 {
 		t.Error("not one worker for each processor that is named")
 	}
 }

@@ -109,7 +109,7 @@ func (d *Director) build() (err error) {
 	}
 	d.standing.roster, _ = d.standing.configured(d.cfg)
 	d.standing.roster.Fill(&d.compiled)
-	workers := workerCount(d.cfg)
+	workers := Workers(d.cfg)
 	if d.snapshot, err = forwarder.Compile(d.compiled, workers, d.opt.Seed, nil); err != nil {
 		return err
 	}
@@ -272,11 +272,11 @@ func needsRestart(old, cfg *config.Config) error {
 		return fmt.Errorf("fence: a change %w", ErrRestart)
 	case old.Admin != cfg.Admin:
 		return fmt.Errorf("admin: a change %w", ErrRestart)
-	case workerCount(old) != workerCount(cfg):
+	case Workers(old) != Workers(cfg):
 		return fmt.Errorf("node.workers: a change %w", ErrRestart)
 	case !reflect.DeepEqual(old.Node.CPUs, cfg.Node.CPUs):
 		return fmt.Errorf("node.cpus: a change %w", ErrRestart)
-	case workerCount(cfg) > 1 && keepsPorts(cfg) && !keepsPorts(old):
+	case Workers(cfg) > 1 && keepsPorts(cfg) && !keepsPorts(old):
 		return fmt.Errorf("nat.keep_client_port: the first service with it %w with several workers", ErrRestart)
 	case old.Node.Connections != cfg.Node.Connections:
 		return fmt.Errorf("node.connections: a change %w", ErrRestart)

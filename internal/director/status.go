@@ -12,7 +12,6 @@ import (
 	"naru/internal/admin"
 	"naru/internal/config"
 	"naru/internal/conntrack"
-	"naru/internal/link"
 	"naru/internal/roster"
 	"naru/internal/wire"
 )
@@ -109,7 +108,7 @@ func (d *Director) interfaces() []admin.Interface {
 	out := []admin.Interface{}
 	for i, ifc := range d.cfg.Interfaces {
 		leg := &d.compiled.Legs[i]
-		row := admin.Interface{Name: ifc.Name, Side: ifc.Side, Driver: driverOf(d.workers[0].set.Devices[i]),
+		row := admin.Interface{Name: ifc.Name, Side: ifc.Side, Driver: d.workers[0].set.Devices[i].Info().Driver,
 			MAC: net.HardwareAddr(leg.MAC[:]).String(), MTU: leg.MTU, Up: d.up[ifc.Name]}
 		for _, w := range d.workers {
 			s := w.set.Devices[i].Stats()
@@ -124,14 +123,6 @@ func (d *Director) interfaces() []admin.Interface {
 		out = append(out, row)
 	}
 	return out
-}
-
-// driverOf names what moves the frames of a device, where it says so.
-func driverOf(dev link.Device) string {
-	if d, ok := dev.(interface{ Driver() string }); ok {
-		return d.Driver()
-	}
-	return "unknown"
 }
 
 // portsOf returns the pools of local ports, the fullest first.

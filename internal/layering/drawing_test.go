@@ -48,7 +48,7 @@ var may = map[string]string{
 	"lab/server": "",
 	"lab":        "lab/server internal/record internal/backend sched",
 	"lab/bench":  "lab",
-	"cmd/naru": "internal/wire forwarder internal/link internal/link/afpacket internal/config internal/kernel " +
+	"cmd/naru": "internal/wire forwarder internal/link internal/link/afpacket internal/link/afxdp internal/config internal/kernel " +
 		"internal/record internal/admin internal/director internal/backend lab lab/server lab/bench " +
 		"internal/host internal/compile internal/explain internal/replay internal/link/pcapfile internal/schedbench sched",
 

@@ -210,6 +210,21 @@ func (n *NS) Segmentation(t testing.TB, name string, on bool) {
 	})
 }
 
+// Checksums switches on or off whether the interface finishes the checksums of what is sent: off, the kernel does it itself.
+func (n *NS) Checksums(t testing.TB, name string, on bool) {
+	t.Helper()
+	n.Do(t, func() {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatalf("wiretest: %s: socket: %v", n, err)
+		}
+		defer unix.Close(fd)
+		if err := ethtoolSet(fd, name, unix.ETHTOOL_STXCSUM, on); err != nil {
+			t.Fatalf("wiretest: %s/%s: checksums: %v", n, name, err)
+		}
+	})
+}
+
 // ethtoolSet runs an ethtool command that takes one value (struct ethtool_value of linux/ethtool.h).
 func ethtoolSet(fd int, name string, cmd uint32, on bool) error {
 	value := [2]uint32{cmd, 0}

@@ -41,7 +41,7 @@ func open(t *testing.T, n *wiretest.NS, filter []bpf.RawInstruction, opt afxdp.O
 			opts = append(opts, opt)
 		}
 		var err error
-		if x, err = afxdp.Open(opts...); err != nil {
+		if x, err = afxdp.Open(afxdp.Waiting{}, opts...); err != nil {
 			t.Fatal(err)
 		}
 	})

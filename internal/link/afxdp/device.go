@@ -49,7 +49,7 @@ func (m Mode) String() string {
 	if m.ZeroCopy {
 		memory = "zero copy"
 	}
-	return fmt.Sprintf("%s, %s, %d queues", run, memory, m.Queues)
+	return fmt.Sprintf("%s, %s, queues %d", run, memory, m.Queues)
 }
 
 // Mode returns how the device runs.
@@ -247,7 +247,11 @@ func (d *Device) Join(mac [6]byte) error { return d.beside.Join(mac) }
 func (d *Device) Leave(mac [6]byte) error { return d.beside.Leave(mac) }
 
 // Info implements link.Device.
-func (d *Device) Info() link.Info { return d.beside.Info() }
+func (d *Device) Info() link.Info {
+	info := d.beside.Info()
+	info.Driver = "xdp " + d.mode.String()
+	return info
+}
 
 // Refresh reads again what Info tells; call it when the kernel reports a link event.
 func (d *Device) Refresh() error { return d.beside.Refresh() }

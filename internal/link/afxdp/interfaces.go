@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -28,6 +29,17 @@ type Options struct {
 	Generic bool
 }
 
+// Waiting says how the devices wait. The zero value sleeps at once.
+type Waiting struct {
+	// Spin is how long rings are looked at before Wait sleeps, if frames came since the last time; the processor is offered
+	// to others meanwhile.
+	Spin time.Duration
+	Busy bool // never sleep
+}
+
+// besideSpan is how long Wait looks at the rings alone when it never sleeps: then it is time to look beside.
+const besideSpan = 200 * time.Microsecond
+
 // Interfaces are the devices of one worker. They share one memory, and end together.
 type Interfaces struct {
 	Devices []*Device
@@ -38,7 +50,9 @@ type Interfaces struct {
 	tables   []*ebpf.Map // of the sockets, one an interface
 	attached []xdp.Link
 
-	event  int // an eventfd
+	how    Waiting
+	seen   uint64 // frames that had come when it last waited
+	event  int    // an eventfd
 	polled []unix.PollFd
 	dups   []int // of descriptors beside
 	woken  atomic.Bool
@@ -70,8 +84,8 @@ func (x *Interfaces) leave() {
 // Open attaches to interfaces of the network namespace of the calling thread, each with its options, and owns nothing yet.
 // They must be Ethernet interfaces that are up, with an MTU of at most 3690 bytes. An error leaves nothing behind, but for
 // the devices beside, which stay the caller's then.
-func Open(opts ...Options) (*Interfaces, error) {
-	x := &Interfaces{event: -1}
+func Open(how Waiting, opts ...Options) (*Interfaces, error) {
+	x := &Interfaces{how: how, event: -1}
 	if err := x.build(opts); err != nil {
 		x.users.Store(ending)
 		x.over.Do(x.giveBack)
@@ -206,30 +220,76 @@ func (x *Interfaces) wait(timeout time.Duration) error {
 		return link.ErrClosed
 	}
 	defer x.leave()
-	end := time.Now().Add(timeout)
-	for {
+	frames := uint64(0)
+	for _, d := range x.Devices {
+		frames += d.rxFrames.Load()
+	}
+	idle := frames == x.seen
+	x.seen = frames
+	for end := time.Now().Add(timeout); ; {
+		if (x.how.Busy || !idle) && x.spin(end, timeout < 0) {
+			return x.rest()
+		}
 		var limit *unix.Timespec
-		if timeout >= 0 {
-			left := unix.NsecToTimespec(int64(max(0, time.Until(end))))
-			limit = &left
+		over := timeout >= 0 && time.Until(end) <= 0
+		if x.how.Busy {
+			limit = new(unix.Timespec)
+		} else if timeout >= 0 {
+			limit = new(unix.NsecToTimespec(int64(max(0, time.Until(end)))))
 		}
-		_, err := unix.Ppoll(x.polled, limit, nil)
-		if x.users.Load() > ending {
-			return link.ErrClosed
+		n, err := unix.Ppoll(x.polled, limit, nil)
+		if n > 0 || over || err == nil && !x.how.Busy || x.users.Load() > ending {
+			return x.rest()
 		}
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
+		if err != nil && err != unix.EINTR {
 			return fmt.Errorf("afxdp: wait: %w", err)
 		}
-		if x.woken.Load() {
-			var counter [8]byte
-			unix.Read(x.event, counter[:])
-			x.woken.Store(false)
-		}
-		return nil
 	}
+}
+
+// spin looks at the rings for a while, at most until end, and reports whether that was enough.
+func (x *Interfaces) spin(end time.Time, endless bool) bool {
+	span := x.how.Spin
+	if x.how.Busy {
+		span = besideSpan
+	}
+	if !endless {
+		span = min(span, time.Until(end))
+	}
+	for start := time.Now(); time.Since(start) < span; {
+		if x.woken.Load() || x.look() {
+			return true
+		}
+		if !x.how.Busy {
+			_, _, _ = syscall.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+		}
+	}
+	return false
+}
+
+// look reports whether a frame has come to one of the rings.
+func (x *Interfaces) look() bool {
+	for _, d := range x.Devices {
+		for _, s := range d.socks {
+			if s.rx.ready(1) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// rest ends a wait: it takes a wake-up back.
+func (x *Interfaces) rest() error {
+	if x.users.Load() > ending {
+		return link.ErrClosed
+	}
+	if x.woken.Load() {
+		var counter [8]byte
+		unix.Read(x.event, counter[:])
+		x.woken.Store(false)
+	}
+	return nil
 }
 
 // wake writes once until the wake-up is taken back. It is called from other goroutines.

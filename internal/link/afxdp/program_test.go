@@ -42,7 +42,7 @@ func programs(t *testing.T) (x *Interfaces, client, backend *ebpf.Program) {
 			opts = append(opts, Options{Beside: tap, Replies: name == "v1"})
 		}
 		var err error
-		if x, err = Open(opts...); err != nil {
+		if x, err = Open(Waiting{}, opts...); err != nil {
 			t.Fatal(err)
 		}
 	})

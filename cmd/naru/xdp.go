@@ -1,0 +1,89 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+
+	"naru/internal/config"
+	"naru/internal/director"
+	"naru/internal/kernel"
+	"naru/internal/link"
+	"naru/internal/link/afpacket"
+	"naru/internal/link/afxdp"
+)
+
+// suitsXDP reports whether io.driver auto means xdp: where the drivers of all interfaces share their memory, and one
+// worker does.
+func suitsXDP(cfg *config.Config) bool {
+	if cfg.IO.Driver != "auto" || director.Workers(cfg) != 1 {
+		return false
+	}
+	for _, ifc := range cfg.Interfaces {
+		if s, err := afxdp.Supported(ifc.Name); err != nil || !s.Physical || !s.ZeroCopy {
+			return false
+		}
+	}
+	return true
+}
+
+// xdpDevices are the devices of io.driver xdp. The program at the interfaces takes away from the kernel what is naru's, so
+// there is no fence.
+type xdpDevices struct {
+	cfg *config.Config
+	log *slog.Logger
+	x   *afxdp.Interfaces
+}
+
+// open opens them; each has a tap beside it.
+func (d *xdpDevices) open(int, int) (link.Set, error) {
+	var opts []afxdp.Options
+	fail := func(err error) (link.Set, error) {
+		for _, o := range opts {
+			_ = o.Beside.Close()
+		}
+		return link.Set{}, err
+	}
+	for _, ifc := range d.cfg.Interfaces {
+		tap, err := afpacket.Open(ifc.Name, afpacket.Options{Driver: afpacket.MMsg, Filter: afxdp.BesideFilter()})
+		if err != nil {
+			return fail(err)
+		}
+		opts = append(opts, afxdp.Options{Beside: tap, Replies: ifc.Side != "client"})
+	}
+	var err error
+	if d.x, err = afxdp.Open(afxdp.Waiting{Spin: d.cfg.IO.Spin, Busy: d.cfg.IO.BusyPoll}, opts...); err != nil {
+		return fail(err)
+	}
+	for _, dev := range d.x.Devices {
+		d.advise(dev)
+	}
+	return d.x.Set(), nil
+}
+
+// advise warns of an interface that is better off without XDP.
+func (d *xdpDevices) advise(dev *afxdp.Device) {
+	name := dev.Info().Name
+	if s, err := afxdp.Supported(name); err == nil && s.Physical && s.Native {
+		return
+	}
+	d.log.Warn("XDP takes segmentation offload (TSO) from whoever sends to this interface: bulk transfers fall to about an "+
+		"eighth, and unfinished checksums are lost", "interface", name, "mode", dev.Mode().String(), "fix", "io.driver: auto")
+}
+
+// own says which packets are naru's.
+func (d *xdpDevices) own(spec kernel.FenceSpec) error {
+	o := afxdp.Owned{Prefixes: spec.Outer, Hosts: spec.Host, Replies: xdpPorts(spec.Replies),
+		Ports: append(xdpPorts(spec.Services), xdpPorts(spec.LocalPorts)...)}
+	o.Whole = append(append(o.Whole, spec.VIPs...), spec.Pool...)
+	if err := d.x.Own(o); err != nil {
+		return fmt.Errorf("%w; io.driver: auto has no such limit", err)
+	}
+	return nil
+}
+
+func xdpPorts(list []kernel.FencePorts) (out []afxdp.Ports) {
+	for _, p := range list {
+		out = append(out, afxdp.Ports(p))
+	}
+	return out
+}
