@@ -69,7 +69,7 @@ type Connections struct {
 	Capacity uint64 `json:"capacity"`
 	Made     uint64 `json:"made"`
 	Ended    uint64 `json:"ended"`
-	Evicted  uint64 `json:"evicted"` // closed ones that made room early
+	Evicted  uint64 `json:"evicted"` // closed ones and unproven ones that made room
 }
 
 // Packets are counted once, at their verdict: received is the sum of the others.

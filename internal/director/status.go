@@ -32,7 +32,7 @@ func (d *Director) Status() admin.Status {
 	}
 	c := d.Counters()
 	s.Connections = admin.Connections{Active: c.Active, Capacity: uint64(d.cfg.Node.Connections), Made: c.Connections,
-		Ended: c.Ended, Evicted: c.EvictedClosed}
+		Ended: c.Ended, Evicted: c.EvictedClosed + c.EvictedHandshakes + c.EvictedQuestions}
 	s.Packets = admin.Packets{Received: c.Received, Transmitted: c.Transmitted, Consumed: c.Consumed, Passed: c.Passed,
 		Dropped: c.Dropped, Held: c.Held, Balanced: c.Balanced()}
 	s.Services = d.services(last, now)
