@@ -19,10 +19,10 @@ report = go -C internal/tools run ./testreport
 ratio  = go -C internal/tools run ./benchratio
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race fuzz soak bench lint demo lab clean FORCE
+.PHONY: help build test race fuzz soak bench bench-live lint demo lab clean FORCE
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: bin/naru ## build ./bin/naru, one static binary
 
@@ -57,6 +57,9 @@ soak: ## test the connection table for long: ten million connections, fifty mill
 bench: ## run the benchmarks (BENCH, BENCHTIME); of every mode, the ratio to a baseline of the same run
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem -timeout 30m \
 		./forwarder ./dsr ./nat ./sched ./internal/conntrack ./internal/frag ./internal/wire | $(ratio)
+
+bench-live: bin/naru ## measure naru beside the kernel's NAT and proxies, with BENCHFLAGS (as root, half an hour)
+	nice -n -15 ./bin/naru bench --metric all --mode all --against all --chart bin/bench.svg $(BENCHFLAGS)
 
 lint: ## gofmt, vet and staticcheck (downloaded for the first time); builds where replay and explain run too
 	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "run gofmt -w on: $$bad" >&2; exit 1; }

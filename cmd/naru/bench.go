@@ -36,6 +36,7 @@ func benchCommand() *cli.Command {
 			&cli.IntFlag{Name: "rounds", Value: 5, Usage: "give every system `N` turns"},
 			&cli.DurationFlag{Name: "time", Value: 2 * time.Second, Usage: "measure each figure for `DURATION`"},
 			&cli.IntFlag{Name: "flows", Value: 1024, Usage: "send UDP packets of `N` connections, 1 to 1000000"},
+			&cli.StringFlag{Name: "chart", Usage: "draw the ratios into `FILE` too, .svg or .png"},
 			&cli.BoolFlag{Name: "list", Usage: "list modes, peers and metrics and end"},
 			outputFlag("table", "json"), quietFlag(),
 		},
@@ -84,6 +85,9 @@ func benchAction(c *cli.Context) error {
 	} else {
 		err = r.WriteTable(c.App.Writer)
 	}
+	if file := c.String("chart"); err == nil && file != "" {
+		err = r.WriteChart(file)
+	}
 	if err == nil && len(r.Failures) > 0 {
 		err = fmt.Errorf("%d measurements failed", len(r.Failures))
 	}
@@ -108,6 +112,8 @@ func benchOptions(c *cli.Context) (*bench.Options, error) {
 		return nil, usagef("--time must be 100ms to 1m, not %s", o.Time)
 	case o.Flows < 1 || o.Flows > 1_000_000:
 		return nil, usagef("--flows must be 1 to 1000000, not %d", o.Flows)
+	case c.IsSet("chart") && bench.ChartFormat(c.String("chart")) == "":
+		return nil, usagef("--chart must end in .svg or .png, not %q", c.String("chart"))
 	}
 	peers, err := chooseSystems(c, "against", false)
 	if err != nil {

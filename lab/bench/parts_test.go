@@ -3,6 +3,9 @@ package bench
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -166,5 +169,40 @@ func TestNothingIsNoMeasure(t *testing.T) {
 	if _, ok := compare(&Result{Runs: []float64{1}, rounds: []int{0}, Median: 1}, &Result{Runs: []float64{0},
 		rounds: []int{0}}); ok {
 		t.Error("there is a ratio to 0")
+	}
+}
+
+func TestTheChartShowsHowManyTimesAsGood(t *testing.T) {
+	o := Options{Systems: choose("nft", "nft+rps", "haproxy", "fullnat", "nat", "nftfwd", "l2dsr"), Rounds: 1}
+	r := newReport(&o)
+	for i := range o.Systems {
+		s := &o.Systems[i]
+		for j, m := range Metrics()[:8] {
+			if v := float64(i*(j%3) + 4); m.carries(s) {
+				r.add(&m, s, &measurement{values: map[string]float64{m.figures[0].name: v}}, nil)
+			}
+		}
+	}
+	r.finish()
+	c := r.chartOf(TwoLegs)
+	if c.base != "nft" || len(c.metrics) != 8 || len(c.systems) != 5 {
+		t.Fatalf("%+v", c)
+	}
+	// udp1400: 8 packets against 4; rtt: 4 us against 4; rtt-load: 8 us against 4; haproxy carries no UDP.
+	full, proxy := c.times["fullnat"], c.times["haproxy"]
+	if full[1] != 2 || full[6] != 1 || full[7] != 0.5 || !math.IsNaN(proxy[1]) || proxy[2] != 2 {
+		t.Errorf("%v %v", full, proxy)
+	}
+	for file, magic := range map[string]string{"c.svg": "<?xml", "c.PNG": "\x89PNG"} {
+		path := filepath.Join(t.TempDir(), file)
+		if err := r.WriteChart(path); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := os.ReadFile(path); err != nil || !bytes.HasPrefix(b, []byte(magic)) || len(b) < 2000 {
+			t.Errorf("%s: %d bytes, %v", file, len(b), err)
+		}
+	}
+	if err := newReport(&Options{}).WriteChart(filepath.Join(t.TempDir(), "x.png")); err == nil {
+		t.Error("a chart of nothing")
 	}
 }

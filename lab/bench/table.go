@@ -49,16 +49,12 @@ func (r *Report) writeFigure(w io.Writer, of *Result) (doubt bool, err error) {
 	if of.LessBetter {
 		better = "less is better"
 	}
-	name := of.Metric
-	if of.Figure != "rate" {
-		name += " " + of.Figure
-	}
 	// What a metric is and what the CPUs did stands once, with its first figure.
 	about, first := "", of.Figure == r.firstFigure(of.Metric)
 	if first {
 		about = ": " + of.description
 	}
-	fmt.Fprintf(w, "\n%s, %s (%s, %s)%s\n", name, of.Layout, of.Unit, better, about)
+	fmt.Fprintf(w, "\n%s, %s (%s, %s)%s\n", title(of), of.Layout, of.Unit, better, about)
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	head := "SYSTEM\tMEDIAN\tMIN-MAX"
 	var peers []string
@@ -102,6 +98,14 @@ func (r *Report) writeFigure(w io.Writer, of *Result) (doubt bool, err error) {
 		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
 	return doubt, t.Flush()
+}
+
+// title names a figure and its metric.
+func title(x *Result) string {
+	if x.Figure == "rate" {
+		return x.Metric
+	}
+	return x.Metric + " " + x.Figure
 }
 
 // firstFigure returns the first figure of a metric that was measured.
