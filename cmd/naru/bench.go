@@ -31,6 +31,7 @@ func benchCommand() *cli.Command {
 		Description: benchExample,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "mode", Value: "fullnat", Usage: "measure naru in `MODES`, several with commas"},
+			&cli.StringFlag{Name: "driver", Value: "auto", Usage: "measure each mode with `DRIVERS`, several with commas, or all"},
 			&cli.StringFlag{Name: "against", Value: "nft", Usage: "compare with `PEERS`, several with commas, or none"},
 			&cli.StringFlag{Name: "metric", Value: "udp60,cps,rps,bulk1,rtt", Usage: "drive the traffic of `METRICS`, or all"},
 			&cli.IntFlag{Name: "rounds", Value: 5, Usage: "give every system `N` turns"},
@@ -123,6 +124,9 @@ func benchOptions(c *cli.Context) (*bench.Options, error) {
 	if err != nil {
 		return nil, err
 	}
+	if ours, err = withDrivers(ours, c.String("driver")); err != nil {
+		return nil, err
+	}
 	for _, s := range append(peers, ours...) {
 		if why := s.Missing(); why != "" {
 			fmt.Fprintf(c.App.ErrWriter, "%s is left out: %s\n", s.Name, why)
@@ -159,6 +163,27 @@ func chooseSystems(c *cli.Context, flag string, naru bool) ([]bench.System, erro
 		}
 	}
 	return chosen, nil
+}
+
+// withDrivers returns each of the systems with each of the drivers. With the default alone names stay short.
+func withDrivers(systems []bench.System, list string) ([]bench.System, error) {
+	if list == "auto" {
+		return systems, nil
+	}
+	words, known := strings.Split(list, ","), bench.Drivers()
+	if list == "all" {
+		words = known
+	}
+	var all []bench.System
+	for _, s := range systems {
+		for _, w := range words {
+			if !slices.Contains(known, w) {
+				return nil, usagef("--driver %q is not known; use all or some of %s", w, strings.Join(known, ","))
+			}
+			all = append(all, s.With(w))
+		}
+	}
+	return all, nil
 }
 
 func chooseMetrics(list string) ([]bench.Metric, error) {

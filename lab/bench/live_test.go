@@ -46,7 +46,7 @@ func TestTrafficArrivesWhole(t *testing.T) {
 			metrics = append(metrics, m)
 		}
 	}
-	o := Options{Systems: choose("nft", "fullnat"), Metrics: metrics, Rounds: 1, Time: 100 * time.Millisecond,
+	o := Options{Systems: choose("nft", "fullnat"), Metrics: metrics, Rounds: 1, Time: 300 * time.Millisecond,
 		Flows: 128, Many: 2000, Exe: program(t)}
 	r, err := Run(t.Context(), o)
 	if err != nil {

@@ -20,6 +20,8 @@ type System struct {
 	Layout Layout
 	Naru   bool // this program, not a peer
 
+	mode    string        // of naru
+	driver  string        // of naru: as in the configuration, with +busy for busy_poll; "": none is configured
 	process bool          // forwards in a process of its own, not in the kernel
 	udp     bool          // carries UDP
 	target  netip.Addr    // what clients call; the zero Addr: the VIP
@@ -60,11 +62,11 @@ func Systems() []System {
 		{Name: "nftfwd+rps", About: "nftfwd with receive packet steering", Layout: OneArm, udp: true,
 			start: steered(startForward)},
 		{Name: "fullnat", About: "naru: full NAT between two legs", Layout: TwoLegs, udp: true, Naru: true, process: true,
-			start: startNaru("fullnat")},
+			mode: "fullnat"},
 		{Name: "nat", About: "naru: NAT between two legs", Layout: TwoLegs, udp: true, Naru: true, process: true,
-			start: startNaru("nat")},
+			mode: "nat"},
 		{Name: "l2dsr", About: "naru: direct server return on one segment", Layout: OneArm, udp: true, Naru: true, process: true,
-			start: startNaru("l2dsr")},
+			mode: "l2dsr"},
 	}
 }
 
@@ -73,7 +75,11 @@ const readyTime = 10 * time.Second
 
 // raise starts a system and waits until it forwards. The processes are the balancer's.
 func (s *System) raise(ctx context.Context, n *network) (pids []int, err error) {
-	if pids, err = s.start(ctx, n); err != nil {
+	start := s.start
+	if s.Naru {
+		start = s.startNaru
+	}
+	if pids, err = start(ctx, n); err != nil {
 		return nil, fmt.Errorf("bench: %s: %w", s.Name, err)
 	}
 	typ := unix.SOCK_STREAM
@@ -136,9 +142,14 @@ func steered(start func(context.Context, *network) ([]int, error)) func(context.
 
 // naruConfig is the configuration that naru runs with: what an operator would write, and local addresses for many
 // connections.
-func naruConfig(mode, dir string, layout Layout) string {
+func naruConfig(mode, driver, dir string, layout Layout) string {
 	var b strings.Builder
-	b.WriteString("version: 1\ninterfaces:\n")
+	b.WriteString("version: 1\n")
+	if driver != "" {
+		name, busy := strings.CutSuffix(driver, "+busy")
+		fmt.Fprintf(&b, "io: {driver: %s, busy_poll: %t}\n", name, busy)
+	}
+	b.WriteString("interfaces:\n")
 	if layout == OneArm {
 		fmt.Fprintf(&b, "  - {name: %s, side: both}\n", endLeg)
 	} else {
@@ -169,13 +180,22 @@ func naruConfig(mode, dir string, layout Layout) string {
 	return b.String()
 }
 
-// startNaru returns how naru is started in a mode.
-func startNaru(mode string) func(context.Context, *network) ([]int, error) {
-	return func(_ context.Context, n *network) ([]int, error) {
-		if err := os.WriteFile(n.ConfigFile(), []byte(naruConfig(mode, n.Dir(), n.layout)), 0o644); err != nil {
-			return nil, err
-		}
-		p, err := n.Start(balancerNode, []string{n.Exe(), "run", "-c", n.ConfigFile(), "--log-format", "text"})
-		return pidOf(p), err
+// startNaru runs naru on the balancer.
+func (s *System) startNaru(_ context.Context, n *network) ([]int, error) {
+	if err := os.WriteFile(n.ConfigFile(), []byte(naruConfig(s.mode, s.driver, n.Dir(), n.layout)), 0o644); err != nil {
+		return nil, err
 	}
+	p, err := n.Start(balancerNode, []string{n.Exe(), "run", "-c", n.ConfigFile(), "--log-format", "text"})
+	return pidOf(p), err
+}
+
+// Drivers are the ways of naru to get packets in and out that can be compared.
+func Drivers() []string {
+	return []string{"auto", "ring", "mmsg", "auto+busy", "ring+busy", "mmsg+busy"}
+}
+
+// With returns naru in the same mode with one of Drivers, under a name that tells.
+func (s System) With(driver string) System {
+	s.Name, s.driver = s.Name+"/"+driver, driver
+	return s
 }
