@@ -46,6 +46,7 @@ type Record struct {
 	Backend    string // of the connection
 	Candidates []Candidate
 	Scheduler  string
+	Affinity   bool // the service sends a client to where it was sent before
 	Mode       Mode // of the connection's service, or of the service that was found; means nothing without one
 	Encap      Encap
 
@@ -108,6 +109,8 @@ type Candidate struct {
 	State  State
 	Share  uint32 // of the weight, of FullShare; 0 means all
 	Active int64
+	Max    int64 // most connections; 0: no limit
+	Backup bool  // serves only while no other backend does
 	Chosen bool
 }
 

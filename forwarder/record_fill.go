@@ -76,14 +76,15 @@ func (r *Record) service(svc *service) {
 func (r *Record) pick(svc *service, chosen int, counted int64) {
 	r.reach(StageSchedule)
 	r.Candidates = r.Candidates[:0]
-	r.Scheduler = svc.Scheduler.String()
+	r.Scheduler, r.Affinity = svc.Scheduler.String(), svc.affinity != nil
 	for i, b := range svc.Backends {
 		active := svc.backends[i].Active.Load()
 		if i == chosen {
 			active -= counted
 		}
 		r.Candidates = append(r.Candidates, Candidate{Name: b.Name, Addr: svc.addrs[i], Port: b.Port, Weight: b.Weight,
-			State: b.State, Share: b.Share, Active: active, Chosen: i == chosen})
+			State: b.State, Share: b.Share, Active: active, Chosen: i == chosen, Max: int64(b.MaxConnections),
+			Backup: b.Backup})
 	}
 }
 

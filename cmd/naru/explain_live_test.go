@@ -161,7 +161,7 @@ func captured(t *testing.T, f *farm, send func()) {
 		t.Errorf("the trigger is not in the ring's capture: %v", err)
 	}
 	for _, words := range [][]string{{"capture"}, {"capture", "-w", file, "--ring", "1s"},
-		{"capture", "-w", file, "--ring", "1s", "--trigger", "x"}, {"trace", "--verdict", "lost"}, {"trace", "greater", "5"}} {
+		{"capture", "-w", file, "--ring", "1s", "--trigger", "x"}, {"trace", "--verdict", "lost"}, {"trace", "-f", "-n", "1"}, {"trace", "greater", "5"}} {
 		if code, _, errs := f.do(words...); code != exitUsage {
 			t.Errorf("%v: exit %d: %s", words, code, errs)
 		}

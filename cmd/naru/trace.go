@@ -89,6 +89,9 @@ func filterQuery(c *cli.Context) (url.Values, error) {
 }
 
 func traceAction(c *cli.Context) error {
+	if c.Bool("follow") && c.Int("last") > 0 {
+		return usagef("-f goes on and -n ends it; give one of them")
+	}
 	q, err := filterQuery(c)
 	if err != nil {
 		return err

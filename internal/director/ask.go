@@ -27,10 +27,14 @@ var (
 type listeners struct {
 	mu  sync.Mutex
 	all []*tap
+
+	asking sync.Mutex // held while a question is answered: each takes memory for all pools of local ports
 }
 
 // Explain says what naru would do now with a packet. Nothing is sent, and nothing changes: a scratch engine is asked.
 func (d *Director) Explain(p *explain.Packet) (*record.Explanation, error) {
+	d.listeners.asking.Lock()
+	defer d.listeners.asking.Unlock()
 	d.mu.Lock()
 	cfg, plan := d.compiled, d.snapshot.Steering()
 	d.mu.Unlock()

@@ -112,7 +112,7 @@ func (p *pair) checksums() (list []Checksum) {
 	}
 	at := map[uint8]int{wire.ProtoTCP: 16, wire.ProtoUDP: 6}[w.Proto]
 	if at == 0 || w.Frag != wire.Whole || w.L4+at+2 > w.End {
-		if p.overhead == 0 && (w.Proto == wire.ProtoICMP || w.Proto == wire.ProtoICMPv6) {
+		if p.overhead == 0 && w.Frag == wire.Whole && (w.Proto == wire.ProtoICMP || w.Proto == wire.ProtoICMPv6) {
 			return append(list, p.madeICMP(w.L4)...)
 		}
 		return list
@@ -226,6 +226,9 @@ func (p *pair) madeICMP(l4 int) []Checksum {
 		return nil
 	}
 	list := p.madeSums()
+	if len(list) == 0 {
+		return nil
+	}
 	c := list[len(list)-1]
 	c.Before = hex16(binary.BigEndian.Uint16(p.before[l4+2:]))
 	return []Checksum{c}

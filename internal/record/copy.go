@@ -24,13 +24,13 @@ type copied struct {
 	sent       []*wire.Frame
 }
 
-// from makes it a copy of a record. Of each frame at most so many bytes are kept as the record itself keeps of the one
-// that came.
+// from makes it a copy of a record, with at most so many bytes of each frame.
 func (c *copied) from(r *forwarder.Record, most int) {
 	c.rec = *r
 	c.stages = append(c.stages[:0], r.Stages...)
 	c.candidates = append(c.candidates[:0], r.Candidates...)
-	c.bytes = append(c.bytes[:0], r.Frame...)
+	kept := min(len(r.Frame), most) // somebody else may want more
+	c.bytes = append(c.bytes[:0], r.Frame[:kept]...)
 	c.frames, c.sent = c.frames[:0], c.sent[:0]
 	for _, f := range r.Sent[:min(len(r.Sent), copyFrames)] {
 		d := f.Bytes()
@@ -44,7 +44,7 @@ func (c *copied) from(r *forwarder.Record, most int) {
 		c.sent = append(c.sent, &c.frames[i])
 	}
 	c.rec.Stages, c.rec.Candidates, c.rec.Sent = c.stages, c.candidates, c.sent
-	c.rec.Frame = c.bytes[:len(r.Frame)]
+	c.rec.Frame = c.bytes[:kept]
 }
 
 // Ring takes records from one goroutine to another without making the first one wait. Its memory is bounded: what does

@@ -163,6 +163,9 @@ func matched(r *forwarder.Record, _ *Explanation) (string, []string) {
 func scheduled(r *forwarder.Record, _ *Explanation) (string, []string) {
 	chosen := "none"
 	details := []string{r.Scheduler}
+	if r.Affinity {
+		details[0] += ", affinity: a client goes where it went before"
+	}
 	for i := range r.Candidates {
 		c := &r.Candidates[i]
 		mark, why := " ", notChosen(r, c)
@@ -193,6 +196,12 @@ func notChosen(r *forwarder.Record, c *forwarder.Candidate) string {
 		return c.State.String() + ": no new connections"
 	case c.Weight == 0:
 		return "weight 0: no new connections"
+	case c.Max > 0 && c.Active >= c.Max:
+		return fmt.Sprintf("full: it may have %d connections", c.Max)
+	case c.Backup:
+		return "a backup: the others serve"
+	case r.Affinity:
+		return "another by affinity, or by the scheduler"
 	}
 	switch r.Scheduler {
 	case "rr", "wrr":

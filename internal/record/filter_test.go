@@ -115,7 +115,7 @@ func TestARingGivesRecordsOnAndCountsWhatFindsNoRoom(t *testing.T) {
 	r.Frame[0], r.Candidates[0].Active = 99, 99
 	n := 0
 	if got := g.Take(func(c *forwarder.Record) {
-		if c.Time != wire.Time(n) || c.Frame[0] != byte(n) || c.Candidates[0].Active != int64(n) || len(c.Stages) != 2 ||
+		if c.Time != wire.Time(n) || c.Frame[0] != byte(n) || c.Candidates[0].Active != int64(n) || len(c.Stages) != 2 || len(c.Frame) != 64 ||
 			len(c.Sent) != 1 || c.Sent[0].Len != 64 || c.Sent[0].Bytes()[0] != 7 {
 			t.Errorf("record %d: %+v", n, c)
 		}

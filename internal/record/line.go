@@ -49,6 +49,8 @@ type Candidate struct {
 	State   string `json:"state"`
 	Share   string `json:"share,omitempty"` // of the weight while it starts slowly, as 25%
 	Active  int64  `json:"active"`
+	Max     int64  `json:"max_connections,omitempty"`
+	Backup  bool   `json:"backup,omitempty"`
 	Chosen  bool   `json:"chosen,omitempty"`
 }
 
@@ -109,8 +111,8 @@ func NewLine(r *forwarder.Record) *Line {
 		}
 	}
 	for _, c := range r.Candidates {
-		l.Candidates = append(l.Candidates, Candidate{c.Name, c.Addr.String(), c.Port, c.Weight, c.State.String(),
-			share(&c), c.Active, c.Chosen})
+		l.Candidates = append(l.Candidates, Candidate{Name: c.Name, Address: c.Addr.String(), Port: c.Port, Weight: c.Weight,
+			State: c.State.String(), Share: share(&c), Active: c.Active, Max: c.Max, Backup: c.Backup, Chosen: c.Chosen})
 	}
 	return l
 }
