@@ -170,10 +170,7 @@ func drainAction(c *cli.Context) error {
 		if now.State != "draining" && now.State != "disabled" {
 			return fmt.Errorf("%s/%s is %s: somebody took it back", service, backend, now.State)
 		}
-		if deadline > 0 && time.Since(began) >= deadline {
-			return withCode(exitDeadline, fmt.Errorf("%s/%s still had %s at the deadline; they are ended now", service, backend,
-				count(int(now.Active), "connection")))
-		}
+		left := now.Active
 		select {
 		case <-c.Context.Done():
 			return c.Context.Err()
@@ -181,6 +178,10 @@ func drainAction(c *cli.Context) error {
 		}
 		if err := lookAt(c, service, backend, &now); err != nil {
 			return err
+		}
+		if now.State == "disabled" { // at its deadline, which ends what was left
+			return withCode(exitDeadline, fmt.Errorf("%s/%s still had %s at the deadline; they are ended now", service, backend,
+				count(int(left), "connection")))
 		}
 	}
 	return tellBackend(c, &now, fmt.Sprintf("drained in %s: %s ended by themselves", age(time.Since(began).Seconds()),
