@@ -29,12 +29,5 @@ func elsewhere(name, category string) *cli.Command {
 func runCommand() *cli.Command     { return elsewhere("run", "Other") }
 func backendCommand() *cli.Command { return elsewhere("backend", "Other") }
 func fenceCommand() *cli.Command   { return elsewhere("fence", "Other") }
-func statusCommand() *cli.Command  { return elsewhere("status", "Other") }
-func eventsCommand() *cli.Command  { return elsewhere("events", "Other") }
-func drainCommand() *cli.Command   { return elsewhere("drain", "Other") }
-func readyCommand() *cli.Command   { return elsewhere("ready", "Other") }
-func disableCommand() *cli.Command { return elsewhere("disable", "Other") }
-func weightCommand() *cli.Command  { return elsewhere("weight", "Other") }
-func reloadCommand() *cli.Command  { return elsewhere("reload", "Other") }
 func labCommand() *cli.Command     { return elsewhere("lab", "Other") }
 func benchCommand() *cli.Command   { return elsewhere("bench", "Other") }

@@ -1,5 +1,3 @@
-//go:build linux
-
 package main
 
 import (
@@ -11,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"naru/internal/admin"
+	"naru/internal/config"
 )
 
 func reloadCommand() *cli.Command {
@@ -64,4 +63,11 @@ func printMistakes(c *cli.Context, all []admin.Mistake) {
 	for _, m := range all {
 		fmt.Fprintln(c.App.ErrWriter, mistakeText(m))
 	}
+}
+
+// mistakeText puts a mistake into one line, as naru check does.
+func mistakeText(m admin.Mistake) string {
+	p := config.Problem{Position: config.Position{File: m.File, Line: m.Line, Col: m.Column}, Path: m.Path,
+		Message: m.Message, Fix: m.Fix, Warning: m.Warning}
+	return p.String()
 }

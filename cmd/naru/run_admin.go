@@ -176,13 +176,6 @@ func (r *reloader) refuse(err error) {
 	r.log.Error("reload refused, the old configuration goes on", "error", strings.ReplaceAll(err.Error(), "\n", "; "))
 }
 
-// mistakeText puts a mistake into one line, as naru check does.
-func mistakeText(m admin.Mistake) string {
-	p := config.Problem{Position: config.Position{File: m.File, Line: m.Line, Col: m.Column}, Path: m.Path,
-		Message: m.Message, Fix: m.Fix, Warning: m.Warning}
-	return p.String()
-}
-
 func (r *reloader) logMistakes(all []admin.Mistake) {
 	for _, m := range all {
 		level := slog.LevelError

@@ -7,9 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 // The groups that have a role.
@@ -61,39 +58,10 @@ func (a access) role(uid uint32, gids []int) Role {
 	return Nobody
 }
 
-// peer returns who is at the other end.
-func peer(c *net.UnixConn) (cred *unix.Ucred, err error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	if e := raw.Control(func(fd uintptr) {
-		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); e != nil {
-		return nil, e
-	}
-	return cred, err
-}
-
-// peerGroups returns the groups of the other end beyond its first (SO_PEERGROUPS, socket(7)); none if it has too many.
-func peerGroups(c *net.UnixConn) (gids []int) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return nil
-	}
-	var list [256]uint32
-	size := uint32(len(list) * 4)
-	_ = raw.Control(func(fd uintptr) {
-		_, _, e := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_PEERGROUPS,
-			uintptr(unsafe.Pointer(&list)), uintptr(unsafe.Pointer(&size)), 0)
-		if e != 0 {
-			size = 0
-		}
-	})
-	for _, g := range list[:size/4] {
-		gids = append(gids, int(g))
-	}
-	return gids
+// credentials are who is at the other end of a connection.
+type credentials struct {
+	uid, gid uint32
+	pid      int
 }
 
 // listener accepts connections and tells who is at the other end. Who has too many is turned away at once, so that the
@@ -126,12 +94,12 @@ func (l *listener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		cred, err := peer(c)
-		if err != nil || !l.admit(cred.Uid) {
+		if err != nil || !l.admit(cred.uid) {
 			_ = c.Close()
 			continue
 		}
-		role := l.who.role(cred.Uid, append(peerGroups(c), int(cred.Gid)))
-		return &conn{c, role, sync.OnceFunc(func() { l.leave(cred.Uid) })}, nil
+		role := l.who.role(cred.uid, append(peerGroups(c), int(cred.gid)))
+		return &conn{c, role, sync.OnceFunc(func() { l.leave(cred.uid) })}, nil
 	}
 }
 

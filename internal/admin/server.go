@@ -126,7 +126,7 @@ func makeRoom(path string) error {
 		defer c.Close()
 		pid := 0
 		if cred, err := peer(c.(*net.UnixConn)); err == nil {
-			pid = int(cred.Pid)
+			pid = cred.pid
 		}
 		return &InUseError{path, pid}
 	}

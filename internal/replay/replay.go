@@ -162,15 +162,13 @@ func (r *Replay) recompile() error {
 	return nil
 }
 
-// members is what the roster needs of a configuration.
-func members(cfg *config.Config) (out []roster.Member) {
-	for i := range cfg.Services {
-		s := &cfg.Services[i]
-		for _, b := range s.Backends {
-			out = append(out, roster.Member{Key: roster.Key{Service: s.Name, Backend: b.Name}, Weight: uint32(b.Weight)})
-		}
+// members is what the roster needs of a configuration. Nobody probes: what a probe would find is in the script.
+func members(cfg *config.Config) []roster.Member {
+	list := compile.Members(cfg)
+	for i := range list {
+		list[i].Probed = ""
 	}
-	return out
+	return list
 }
 
 // Packet runs one packet of a capture. ifname is the name of its interface in the capture. The error is one of a script's
