@@ -28,6 +28,7 @@ func openAdmin(cfg *config.Config, log *slog.Logger) (*admin.Server, error) {
 	s, err := admin.Listen(cfg.Admin.Socket)
 	switch {
 	case err == nil:
+		log.Debug("listening for commands", "socket", s.Path())
 		return s, nil
 	case cfg.Admin.Socket == config.DefaultSocket:
 		log.Warn("no socket for commands: naru status and the like cannot reach this naru", "error", err,

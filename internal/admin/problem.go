@@ -38,7 +38,7 @@ func (p *Problem) Error() string {
 }
 
 // fail answers with a problem. An error that is none is the server's fault.
-func fail(w http.ResponseWriter, _ *http.Request, err error) {
+func fail(w http.ResponseWriter, err error) {
 	p := (*Problem)(nil)
 	if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
 		p = &Problem{Status: http.StatusRequestEntityTooLarge, Title: "too long", Detail: err.Error()}

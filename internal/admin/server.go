@@ -102,7 +102,7 @@ func Listen(path string) (*Server, error) {
 		},
 	}
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		fail(w, r, &Problem{Status: http.StatusNotFound, Title: "no such resource", Detail: r.Method + " " + r.URL.Path})
+		fail(w, &Problem{Status: http.StatusNotFound, Title: "no such resource", Detail: r.Method + " " + r.URL.Path})
 	})
 	return s, nil
 }
@@ -152,7 +152,7 @@ func (s *Server) Handle(pattern string, role Role, answer Handler) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		document, err := answer(r)
 		if err != nil {
-			fail(w, r, err)
+			fail(w, err)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
@@ -170,7 +170,7 @@ func (s *Server) Stream(pattern string, role Role, send Streamer) {
 		}
 		out := newStream(w, r)
 		if err := send(r.Context(), r, out.send); err != nil && !out.begun {
-			fail(w, r, err)
+			fail(w, err)
 			return
 		}
 		_ = out.begin()
@@ -214,7 +214,7 @@ func allowed(w http.ResponseWriter, r *http.Request, role Role) bool {
 	if role == Write {
 		what = "change anything"
 	}
-	fail(w, r, &Problem{Status: http.StatusForbidden, Title: "not permitted",
+	fail(w, &Problem{Status: http.StatusForbidden, Title: "not permitted",
 		Detail: "this user may not " + what + "; be root or in group " + WriteGroup})
 	return false
 }
