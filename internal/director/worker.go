@@ -15,6 +15,8 @@ import (
 const (
 	batchSize    = 64                     // frames asked of a device at once
 	tickEvery    = 10 * time.Millisecond  // how often the engine's maintenance runs
+	idleAfter    = time.Second            // without a frame a worker is idle
+	idleEvery    = 25 * time.Millisecond  // how often the maintenance of an idle worker runs: each sleep costs a wake-up
 	publishEvery = 100 * time.Millisecond // how often counters are copied for other goroutines
 	eventBatch   = 16                     // events taken from the engine at once
 )
@@ -64,7 +66,7 @@ func (w *worker) run() error {
 	if err := pin(w.cpu); err != nil {
 		return err
 	}
-	var ticked, published wire.Time
+	var ticked, published, moved wire.Time
 	for !w.quit.Load() {
 		n, err := w.takeOver()
 		if err != nil {
@@ -79,7 +81,13 @@ func (w *worker) run() error {
 			idle = idle && n == 0
 		}
 		now := w.now()
-		if now.Sub(ticked) >= tickEvery {
+		every := tickEvery
+		if !idle {
+			moved = now
+		} else if now.Sub(moved) > idleAfter {
+			every = idleEvery
+		}
+		if now.Sub(ticked) >= every {
 			ticked = now
 			if err := w.tick(now); err != nil {
 				return err
@@ -90,7 +98,7 @@ func (w *worker) run() error {
 			w.publish()
 		}
 		if idle {
-			if err := w.set.Wait(tickEvery - min(now.Sub(ticked), tickEvery-time.Microsecond)); err != nil {
+			if err := w.set.Wait(every - min(now.Sub(ticked), every-time.Microsecond)); err != nil {
 				return fmt.Errorf("director: wait for frames: %w", err)
 			}
 		}

@@ -53,7 +53,7 @@ func fakeSet() (link.Set, [2]*fakeDevice) {
 	devs := [2]*fakeDevice{{name: "eth0"}, {name: "eth1"}}
 	return link.Set{Devices: []link.Device{devs[0], devs[1]}, Wake: func() {}, Close: func() error { return nil },
 		Wait: func(d time.Duration) error {
-			if d <= 0 || d > tickEvery {
+			if d <= 0 || d > idleEvery {
 				return fmt.Errorf("asked to wait for %v", d)
 			}
 			time.Sleep(min(d, time.Millisecond))
