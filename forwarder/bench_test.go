@@ -23,6 +23,7 @@ type bench struct {
 	frame  []byte
 	order  []uint32 // of connections
 	cursor int
+	_      [128]byte // several workers' benches must not share a cache line
 }
 
 func newBench(tb testing.TB, conns int) *bench {

@@ -25,6 +25,7 @@ const (
 	ownSize    = 128   // bytes of such a frame
 	tickBudget = 2048  // connections that one Tick visits
 	maxEvents  = 64
+	apart      = 16   // unused elements that make an allocation a multiple of cache lines
 	touchFrom  = 4096 // connections that the processor's caches have at hand
 )
 
@@ -50,7 +51,7 @@ type Output struct {
 
 // NewOutput makes an Output for so many legs that Process fills without allocating.
 func NewOutput(legs int) *Output {
-	o := &Output{Legs: make([][]*wire.Frame, legs)}
+	o := &Output{Legs: make([][]*wire.Frame, legs, legs+apart)} // no cache line with another worker's
 	for i := range o.Legs {
 		o.Legs[i] = make([]*wire.Frame, 0, MaxBatch+heldFrames+heldFragments+ownFrames+resetFrames+burstFrames)
 	}
