@@ -64,7 +64,22 @@ func (r *rig) setup(t *testing.T, tg Target) []Result {
 	if err := in(t, r.server, func() error { done, err = p.Apply(); return err }); err != nil {
 		t.Fatal(err)
 	}
+	r.settle(t, tg)
 	return done
+}
+
+// settle waits until the server takes what is to the VIP for its own: the kernel adds the route of an IPv6 address a moment
+// after the address.
+func (r *rig) settle(t *testing.T, tg Target) {
+	t.Helper()
+	for range 500 {
+		routes, err := r.server.Handle().RouteGet(tg.VIP.AsSlice())
+		if err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL || !tg.direct() {
+			return
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	t.Fatalf("the server does not take %v for its own", tg.VIP)
 }
 
 // undo takes it back.
