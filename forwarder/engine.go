@@ -395,6 +395,21 @@ func (e *Engine) release(c *conntrack.Conn) {
 			pi.pool.Put(c.LocalPort, e.now)
 		}
 	}
+	e.uncount(c, pi)
+}
+
+// ceded gives back what a connection holds that is closed, or closing. Where replies pass us by nobody sees how the backend
+// closes: there a connection counts until the client's FIN, since most clients send theirs when they have all they want.
+func (e *Engine) ceded(c *conntrack.Conn) {
+	if c.State == conntrack.TCPClosed {
+		e.release(c)
+	} else if pi := &e.paths[c.Path]; pi.key.mode >= L2DSR {
+		e.uncount(c, pi)
+	}
+}
+
+// uncount ends a connection's being counted.
+func (e *Engine) uncount(c *conntrack.Conn, pi *path) {
 	if c.Flags&conntrack.Counted != 0 {
 		c.Flags &^= conntrack.Counted
 		pi.service.unchoose(pi.backend)

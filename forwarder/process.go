@@ -244,8 +244,8 @@ func (e *Engine) forward(p *wire.Packet, c *conntrack.Conn, id conntrack.ID, dir
 	}
 	if id != conntrack.None {
 		e.table.Seen(e.now, id, dir, p)
-		if c.State == conntrack.TCPClosed {
-			e.release(c)
+		if c.Ending() {
+			e.ceded(c)
 		}
 	}
 	pi.used.add(dir, p)

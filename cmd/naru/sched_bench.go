@@ -69,6 +69,7 @@ func benchOtherFlags() []cli.Flag {
 		&cli.IntFlag{Name: "table-size", Value: sched.DefaultTableSize, Usage: "give mh `N` slots, a prime"},
 		&cli.DurationFlag{Name: "linger",
 			Usage: "count connections for `LONG` after their end, as direct server return does without the client's FIN"},
+		&cli.Float64Flag{Name: "silent", Value: 1, Usage: "do so for a `PART` of them, 0 to 1"},
 		&cli.StringFlag{Name: "chart", Usage: "draw to `FILE`, an .svg or .png"},
 		&cli.StringFlag{Name: "series", Value: "active", Usage: "draw `WHAT`: active, new or load"},
 		outputFlag("table", "json"),
@@ -214,12 +215,17 @@ func benchSetups(c *cli.Context) (all []schedbench.Setup, err error) {
 	if c.Duration("slow-start") < 0 || c.Duration("linger") < 0 {
 		return nil, usagef("--slow-start and --linger are not below 0")
 	}
+	silent := c.Float64("silent")
+	if !(silent >= 0 && silent <= 1) {
+		return nil, usagef("--silent %v is not from 0 to 1", silent)
+	}
 	for name := range strings.SplitSeq(c.String("schedulers"), ",") {
 		kind, known := sched.Parse(name)
 		if !known {
 			return nil, usagef("--schedulers: %q is none of %s", name, strings.Join(sched.Names(), ", "))
 		}
-		s := schedbench.Setup{Name: kind.String(), SlowStart: c.Duration("slow-start"), Linger: c.Duration("linger"),
+		s := schedbench.Setup{Name: kind.String(), SlowStart: c.Duration("slow-start"),
+			Linger: c.Duration("linger"), Silent: silent,
 			Options: sched.Options{Kind: kind, Seed: c.Uint64("seed"), TableSize: size, Key: [2]uint64{1, 2}}}
 		all = append(all, s)
 		if kind.Hashes() && bound != 0 {

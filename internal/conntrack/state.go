@@ -40,6 +40,9 @@ const (
 	numTimeouts
 )
 
+// Ending reports whether a side has closed: the state is TCPClosing or TCPClosed, which are neighbours.
+func (c *Conn) Ending() bool { return c.State-TCPClosing <= TCPClosed-TCPClosing }
+
 // bothFIN reports whether both sides have sent their FIN.
 func (c *Conn) bothFIN() bool { return c.Flags&(finOriginal|finReply) == finOriginal|finReply }
 

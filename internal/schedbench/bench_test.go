@@ -92,12 +92,16 @@ func TestCountsThatLinger(t *testing.T) {
 	}
 	in := &Input{Backends: Equal(2), Arrivals: as, Clients: 100, Bucket: time.Second, End: l.Duration}
 	exact, late := setup("lc"), setup("lc")
-	late.Linger = 4 * time.Second
+	late.Linger, late.Silent = 4*time.Second, 1
 	if r := Run(in, &exact); r.CountError != 0 {
 		t.Errorf("exact counts have an error of %v", r.CountError)
 	}
 	if r := Run(in, &late); r.CountError < 3.5 || r.CountError > 4.5 {
 		t.Errorf("counts that linger four times as long as connections last: an error of %.2f of the count, want about 4", r.CountError)
+	}
+	late.Silent = 0.25
+	if r := Run(in, &late); r.CountError < 0.8 || r.CountError > 1.3 {
+		t.Errorf("a quarter of the counts lingers: an error of %.2f of the count, want about 1", r.CountError)
 	}
 }
 

@@ -2,8 +2,8 @@ package schedbench
 
 import (
 	"cmp"
-	"container/heap"
 	"encoding/binary"
+	"math"
 	"slices"
 	"time"
 
@@ -27,8 +27,10 @@ type Setup struct {
 	Name      string
 	Options   sched.Options
 	SlowStart time.Duration
-	// Linger is how much longer a connection is counted than it lasts, as in direct server return without the client's FIN.
+	// Linger is how much longer a connection is counted than it lasts, if it is among the Silent part, from 0 to 1: as in
+	// direct server return when the client goes without a word.
 	Linger time.Duration
+	Silent float64
 }
 
 // Input is what all schedulers of a bench have to do with.
@@ -45,30 +47,6 @@ type Bucket struct {
 	At     time.Duration `json:"at"`
 	New    []int         `json:"new"`    // connections that came
 	Active []int         `json:"active"` // connections at its end
-}
-
-// ending is a connection that will end.
-type ending struct {
-	at      time.Duration
-	backend int32
-	real    bool // it ends; else only its being counted does
-}
-
-type endings []ending
-
-func (e endings) Len() int           { return len(e) }
-func (e endings) Less(i, j int) bool { return e[i].at < e[j].at }
-func (e endings) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
-
-// Push implements heap.Interface.
-func (e *endings) Push(x any) { *e = append(*e, x.(ending)) }
-
-// Pop implements heap.Interface.
-func (e *endings) Pop() any {
-	old := *e
-	x := old[len(old)-1]
-	*e = old[:len(old)-1]
-	return x
 }
 
 // simulation is one setup at work.
@@ -104,7 +82,7 @@ func Run(in *Input, setup *Setup) *Result {
 	for i := range in.Arrivals {
 		a := &in.Arrivals[i]
 		s.until(a.At)
-		s.arrive(a)
+		s.arrive(a, uint32(i))
 	}
 	s.until(in.End)
 	s.out.finish(s)
@@ -150,11 +128,11 @@ func (s *simulation) until(t time.Duration) {
 }
 
 func (s *simulation) end() {
-	e := heap.Pop(&s.ends).(ending)
-	if e.real {
+	e := s.ends.pop()
+	if e.what&itself != 0 {
 		s.active[e.backend]--
 	}
-	if e.real == (s.setup.Linger == 0) {
+	if e.what&itsCount != 0 {
 		s.list[e.backend].Active.Add(-1)
 	}
 }
@@ -223,7 +201,7 @@ func hashOf(client uint32) uint64 {
 	return sched.SipHash([2]uint64{1, 2}, b[:])
 }
 
-func (s *simulation) arrive(a *Arrival) {
+func (s *simulation) arrive(a *Arrival, number uint32) {
 	b := s.sched.Pick(hashOf(a.Client))
 	if b < 0 {
 		s.out.Refused++
@@ -233,10 +211,12 @@ func (s *simulation) arrive(a *Arrival) {
 	s.bucket.New[b]++
 	s.out.chosen(s, b, a.At)
 	end := a.At + time.Duration(float64(a.Lasts)*s.in.Backends[b].Factor)
-	heap.Push(&s.ends, ending{end, int32(b), true})
-	if s.setup.Linger > 0 {
-		heap.Push(&s.ends, ending{end + s.setup.Linger, int32(b), false})
+	if s.setup.Linger == 0 || float64(hashOf(number))/math.MaxUint64 >= s.setup.Silent {
+		s.ends.push(ending{end, int32(b), itself | itsCount})
+		return
 	}
+	s.ends.push(ending{end, int32(b), itself})
+	s.ends.push(ending{end + s.setup.Linger, int32(b), itsCount})
 }
 
 // SortArrivals puts connections into the order of time.
