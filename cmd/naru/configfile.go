@@ -45,6 +45,14 @@ func fileError(path string, err error) error {
 	return fmt.Errorf("%s: %w", path, err)
 }
 
+// captureError says what to do about a capture that cannot be read.
+func captureError(path string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: no such file; name a capture, or - for standard input", path)
+	}
+	return fileError(path, err)
+}
+
 // loadConfig reads and checks a configuration for a command that goes on with it. Problems are printed to stderr, and
 // the error says no more than that there are some. src is for config.Format.
 func loadConfig(path string, stdin io.Reader, stderr io.Writer) (cfg *config.Config, src []byte, err error) {

@@ -42,7 +42,7 @@ func explainCommand() *cli.Command {
 			&cli.StringFlag{Name: "vip", Usage: "with --pcap: make the configuration from the capture: `auto`"},
 			&cli.StringFlag{Name: "mode", Value: "fullnat",
 				Usage: "with --vip auto, forward by `MODE`: " + strings.Join(replay.AutoModes(), ", ")},
-			&cli.StringFlag{Name: "backends", Usage: "with --pcap: who answers for the backends, as in naru replay"},
+			&cli.StringFlag{Name: "backends", Usage: "with --pcap: `WHO` answers for the backends, captured or recorded, as in naru replay"},
 		}, clientFlags()...),
 		Action: explainAction,
 	}

@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"naru/forwarder"
 	"naru/internal/config"
+	"naru/internal/link/pcapfile"
 	"naru/internal/record"
 	"naru/internal/replay"
 	"naru/internal/wire"
@@ -25,8 +28,8 @@ func explainCapture(c *cli.Context) error {
 		return usagef("PACKET %q and --pcap exclude each other", c.Args().First())
 	}
 	who, known := backendsWords[c.String("backends")]
-	if !known && c.IsSet("backends") {
-		return usagef("--backends %q is not known; use captured or recorded", c.String("backends"))
+	if c.IsSet("backends") && (!known || who == replay.Simulated) {
+		return usagef("--backends %q cannot be; use captured or recorded", c.String("backends"))
 	}
 	cfg, err := captureConfig(c)
 	if err != nil {
@@ -48,10 +51,12 @@ func explainCapture(c *cli.Context) error {
 	switch {
 	case s.found != nil:
 		return printExplanation(c, s.found)
+	case s.passed && s.unread:
+		return withCode(exitFailed, fmt.Errorf("packet %d of %s is of a link type that naru does not know, or too short for it", s.packet,
+			c.String("pcap")))
 	case s.passed:
-		_, err := fmt.Fprintf(c.App.Writer, "packet %d passes naru by: %s\n", s.packet,
-			"in direct server return a backend answers the client itself")
-		return err
+		return withCode(exitFailed, fmt.Errorf("packet %d of %s never comes near naru: in direct server return a backend "+
+			"answers the client itself", s.packet, c.String("pcap")))
 	case s.packet > 0:
 		return withCode(exitFailed, fmt.Errorf("%s has %d packets, there is no packet %d", c.String("pcap"), s.at, s.packet))
 	}
@@ -67,6 +72,13 @@ func captureConfig(c *cli.Context) (*config.Config, error) {
 		return cfg, err
 	case c.String("vip") != "auto":
 		return nil, usagef("--vip %q is not known; use auto", c.String("vip"))
+	case c.IsSet("config"):
+		return nil, usagef("--vip auto makes the configuration; leave -c out")
+	case !slices.Contains(replay.AutoModes(), c.String("mode")):
+		return nil, usagef("--mode %q is not known; use %s", c.String("mode"), strings.Join(replay.AutoModes(), ", "))
+	}
+	if err := rereadable(c.String("pcap")); err != nil {
+		return nil, err
 	}
 	file, src, err := openCapture(c)
 	if err != nil {
@@ -83,9 +95,12 @@ func captureConfig(c *cli.Context) (*config.Config, error) {
 
 func openCapture(c *cli.Context) (io.Closer, *replay.Source, error) {
 	name := c.String("pcap")
-	file, err := os.Open(name)
+	file, err := io.NopCloser(c.App.Reader), error(nil)
+	if name != "-" {
+		file, err = os.Open(name)
+	}
 	if err != nil {
-		return nil, nil, fileError(name, err)
+		return nil, nil, captureError(name, err)
 	}
 	src, err := replay.NewSource(replay.Input{Name: name, Stream: file})
 	if err != nil {
@@ -103,7 +118,8 @@ type search struct {
 
 	at     int // the packet at hand
 	traced bool
-	passed bool
+	passed bool // the packet does not come near naru
+	unread bool // it cannot be made an Ethernet frame
 	flows  map[wire.FlowID]bool
 	found  *record.Explanation
 }
@@ -158,6 +174,10 @@ func (s *search) run(c *cli.Context, opt replay.Options) error {
 		}
 		s.at++
 		s.traced = false
+		if s.at == s.packet {
+			_, ok := pcapfile.AppendEthernet(nil, p.Link, p.Data)
+			s.unread = !ok
+		}
 		if err := r.Packet(p, name); err != nil {
 			return err
 		}

@@ -33,7 +33,7 @@ func replayCommand() *cli.Command {
 			&cli.StringFlag{Name: "vip", Usage: "make the configuration from the capture, and print it: `auto`"},
 			&cli.StringFlag{Name: "mode", Value: "fullnat",
 				Usage: "with --vip auto, forward by `MODE`: " + strings.Join(replay.AutoModes(), ", ")},
-			&cli.StringFlag{Name: "out", Usage: "write every packet, and what it became, as pcapng to `FILE`"},
+			&cli.StringFlag{Name: "out", Usage: "write every packet, and what it became, as pcapng to `FILE`, - for standard output"},
 			&cli.StringFlag{Name: "flows", Usage: "write a JSON line for every connection to `FILE`"},
 			&cli.StringFlag{Name: "counters", Usage: "write the counters as JSON to `FILE`"},
 			&cli.StringFlag{Name: "expect", Usage: "compare with what an earlier run left in `DIR`; exit 7 if it differs"},
@@ -44,7 +44,7 @@ func replayCommand() *cli.Command {
 				Usage: "send the result into `[LEG=]IFACE`, of one leg or of all"},
 			&cli.StringFlag{Name: "speed", Value: "1x", Usage: "send so many `TIMES` as fast as the capture: 1x, 10x, max"},
 			&cli.StringFlag{Name: "backends",
-				Usage: "who answers: `captured` as it is, recorded: what the VIP sent, as of the backend, or simulated"},
+				Usage: "`WHO` answers: captured (as it is), recorded (what the VIP sent, as of the backend) or simulated"},
 			&cli.StringFlag{Name: "reply", Value: "512", Usage: "simulated backends answer with `BYTES`, or with what was recorded"},
 			&cli.DurationFlag{Name: "delay", Usage: "simulated backends answer after `TIME`"},
 			&cli.Float64Flag{Name: "loss", Usage: "lose a share of `0..1` of the frames from and to simulated ends"},
@@ -155,8 +155,6 @@ func (j *replayJob) checkFlags() error {
 		return usagef("--vip %q is not known; use auto", vip)
 	case vip == "auto" && c.IsSet("config"):
 		return usagef("--vip auto makes the configuration; leave -c out")
-	case vip == "auto" && slices.Contains(j.names, "-"):
-		return usagef("--vip auto reads the capture twice; give a file instead of standard input")
 	case vip == "" && c.IsSet("mode"):
 		return usagef("--mode is for --vip auto; a configuration has its own modes")
 	case !slices.Contains(replay.AutoModes(), mode):
@@ -165,6 +163,8 @@ func (j *replayJob) checkFlags() error {
 		return usagef("--backends %q is not known; use captured, recorded or simulated", backends)
 	case c.Bool("regen") && c.String("expect") == "":
 		return usagef("--regen renews the folder of --expect; give it")
+	case c.Bool("regen") && (c.IsSet("out") || c.IsSet("flows") || c.IsSet("counters")):
+		return usagef("--regen writes into the folder of --expect; leave --out, --flows and --counters out")
 	case stdin > 1:
 		return usagef("standard input is read once; give - only once")
 	}
@@ -190,9 +190,9 @@ func (j *replayJob) simulation() error {
 	}
 	reply := -1
 	if text := c.String("reply"); text != "recorded" {
-		n, err := strconv.ParseUint(text, 10, 30)
+		n, err := strconv.ParseUint(text, 10, 24)
 		if err != nil {
-			return usagef("--reply %q is no number of bytes; write one, or recorded", text)
+			return usagef("--reply %q is no number of bytes below 16 MiB; write one, or recorded", text)
 		}
 		reply = int(n)
 	}
@@ -215,6 +215,9 @@ func (j *replayJob) configure() (err error) {
 		j.opt.Config, _, err = loadConfig(c.String("config"), c.App.Reader, c.App.ErrWriter)
 		return err
 	}
+	if err := rereadable(j.names...); err != nil {
+		return err
+	}
 	src, err := j.open(nil)
 	if err != nil {
 		return err
@@ -224,8 +227,8 @@ func (j *replayJob) configure() (err error) {
 		return fmt.Errorf("--vip auto: %w", err)
 	}
 	if !c.Bool("quiet") && c.String("output") == "table" {
-		fmt.Fprintln(c.App.Writer, strings.TrimSuffix(yaml, "\n"))
-		fmt.Fprintln(c.App.Writer)
+		fmt.Fprintln(j.talk(), strings.TrimSuffix(yaml, "\n"))
+		fmt.Fprintln(j.talk())
 	}
 	cfg, _, err := config.Load("--vip auto", []byte(yaml))
 	if err != nil {
@@ -239,14 +242,18 @@ func (j *replayJob) configure() (err error) {
 func (j *replayJob) places() error {
 	c := j.c
 	j.outputs = map[string]string{}
-	for name, flag := range map[string]string{replay.GoldenFrames: "out", replay.GoldenFlows: "flows",
-		replay.GoldenCounters: "counters"} {
+	for name, flag := range outputFlags {
 		if path := c.String(flag); path != "" {
 			j.outputs[name] = path
 		}
 	}
 	if c.String("expect") == "" || c.Bool("regen") {
 		return nil
+	}
+	for name, path := range j.outputs {
+		if path == "-" {
+			return usagef("--expect compares files; give --%s one, or leave it out", outputFlags[name])
+		}
 	}
 	var err error
 	if j.scratch, err = os.MkdirTemp("", "naru-replay"); err != nil {
@@ -258,91 +265,4 @@ func (j *replayJob) places() error {
 		}
 	}
 	return nil
-}
-
-// open opens the captures.
-func (j *replayJob) open(p *progress) (*replay.Source, error) {
-	var inputs []replay.Input
-	for _, name := range j.names {
-		var in io.Reader = j.c.App.Reader
-		if name != "-" {
-			f, err := os.Open(name)
-			if err != nil {
-				return nil, fileError(name, err)
-			}
-			j.closers = append(j.closers, f)
-			in = f
-			if p != nil {
-				in = p.watch(f)
-			}
-		}
-		inputs = append(inputs, replay.Input{Name: name, Stream: in})
-	}
-	return replay.NewSource(inputs...)
-}
-
-// run replays the captures once and writes the outputs.
-func (j *replayJob) run(outputs map[string]string) (*replay.Result, error) {
-	opt := j.opt
-	files := map[string]*os.File{}
-	for _, name := range goldenNames {
-		if path := outputs[name]; path != "" {
-			f, err := os.Create(path)
-			if err != nil {
-				return nil, fileError(path, err)
-			}
-			j.closers = append(j.closers, f)
-			files[name] = f
-		}
-	}
-	if f := files[replay.GoldenFrames]; f != nil {
-		opt.Frames = f
-	}
-	if f := files[replay.GoldenFlows]; f != nil {
-		opt.Flows = f
-	}
-	r, err := replay.New(opt)
-	if err != nil {
-		return nil, scriptError(j.c.String("script"), err)
-	}
-	result, err := j.feed(r)
-	if err != nil {
-		return nil, err
-	}
-	if f := files[replay.GoldenCounters]; f != nil {
-		err = result.WriteJSON(f)
-	}
-	for _, f := range files {
-		err = errors.Join(err, f.Close())
-	}
-	return result, err
-}
-
-// feed runs every packet.
-func (j *replayJob) feed(r *replay.Replay) (*replay.Result, error) {
-	p := newProgress(j.c)
-	defer p.end()
-	src, err := j.open(p)
-	if err != nil {
-		return nil, err
-	}
-	for n := 0; ; n++ {
-		packet, ifname, err := src.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		if err := r.Packet(packet, ifname); err != nil {
-			return nil, err
-		}
-		p.tick(n)
-	}
-	p.end()
-	for _, w := range src.Warnings() {
-		fmt.Fprintf(j.c.App.ErrWriter, "naru replay: warning: %s\n", w)
-	}
-	result, err := r.Finish()
-	return result, errors.Join(err, j.sentLive())
 }

@@ -17,29 +17,29 @@ var goldenNames = []string{replay.GoldenFrames, replay.GoldenFlows, replay.Golde
 
 // print prints what came of a run.
 func (j *replayJob) print(r *replay.Result, took time.Duration) error {
-	c := j.c
+	c, out := j.c, j.talk()
 	switch {
 	case c.String("output") == "json":
-		return r.WriteJSON(c.App.Writer)
+		return r.WriteJSON(out)
 	case c.Bool("quiet"):
 		return nil
 	}
 	rate := float64(r.Packets) / max(took.Seconds(), 1e-9) / 1000
-	fmt.Fprintf(c.App.Writer, "read %s packets, %s flows, %.1fs of capture time in %.2fs (%.0f kpps), seed %d\n",
+	fmt.Fprintf(out, "read %s packets, %s flows, %.1fs of capture time in %.2fs (%.0f kpps), seed %d\n",
 		grouped(r.Packets), grouped(r.Flows), r.Seconds, took.Seconds(), rate, r.Seed)
-	fmt.Fprintf(c.App.Writer, "forwarded %s  answered %s  passed %s  dropped %s%s\n", grouped(r.Forwarded), grouped(r.Answered),
+	fmt.Fprintf(out, "forwarded %s  answered %s  passed %s  dropped %s%s\n", grouped(r.Forwarded), grouped(r.Answered),
 		grouped(r.Passed), grouped(r.Dropped), reasons(r))
 	if r.PassedBy+r.NotEthernet+r.Cut > 0 {
-		fmt.Fprintf(c.App.Writer, "past naru %s  unknown link type %s  captured in part %s\n", grouped(r.PassedBy),
+		fmt.Fprintf(out, "past naru %s  unknown link type %s  captured in part %s\n", grouped(r.PassedBy),
 			grouped(r.NotEthernet), grouped(r.Cut))
 	}
 	if l := r.Loop; l != nil {
-		fmt.Fprintf(c.App.Writer, "flows completed %s  reset %s  open %s  stalled %s  mis-delivered %s   frames lost %s  ignored %s\n",
+		fmt.Fprintf(out, "flows completed %s  reset %s  open %s  stalled %s  mis-delivered %s   frames lost %s  ignored %s\n",
 			grouped(l.Completed), grouped(l.Reset), grouped(l.Open), grouped(l.Stalled), grouped(l.MisDelivered), grouped(l.Lost),
 			grouped(l.Ignored))
 	}
 	for _, s := range r.Services {
-		fmt.Fprintf(c.App.Writer, "%s   %s flows  %s\n", s.Name, grouped(s.Flows), shares(s))
+		fmt.Fprintf(out, "%s   %s flows  %s\n", s.Name, grouped(s.Flows), shares(s))
 	}
 	return nil
 }

@@ -221,7 +221,8 @@ func TestReplayReadsStandardInput(t *testing.T) {
 }
 
 func TestReplayRefusesWhatItCannotDo(t *testing.T) {
-	inFolder(t, map[string]string{"good.yaml": example(t), "script": "1s drain nobody/b1\n", "bad": "x\n", "text": "no capture"})
+	inFolder(t, map[string]string{"good.yaml": example(t), "script": "1s drain nobody/b1\n", "bad": "x\n", "text": "no capture",
+		"cap": string(goldenCapture(t))})
 	for _, c := range []struct {
 		line string
 		code int
@@ -236,21 +237,49 @@ func TestReplayRefusesWhatItCannotDo(t *testing.T) {
 		{"replay --backends none x", exitUsage, `--backends "none" is not known`},
 		{"replay -c good.yaml --loss 0.5 x", exitUsage, "--loss is for --backends simulated"},
 		{"replay -c good.yaml --backends simulated --loss 2 x", exitUsage, "--loss 2 is out of range 0..1"},
-		{"replay -c good.yaml --backends simulated --reply much x", exitUsage, `--reply "much" is no number of bytes`},
+		{"replay -c good.yaml --backends simulated --reply much x", exitUsage, `--reply "much" is no number of bytes below 16 MiB`},
 		{"replay -c good.yaml --speed 2x x", exitUsage, "give an interface with -i"},
 		{"replay -c good.yaml -i lo --speed fast x", exitUsage, `--speed "fast" is no speed; write 1x`},
 		{"replay -c good.yaml -i eth7=lo x", exitUsage, "the configuration has no interface eth7"},
 		{"replay -c good.yaml -i nowhere x", exitFailed, "nowhere: no such interface"},
 		{"replay --regen x", exitUsage, "give it"},
 		{"replay -c - -", exitUsage, "give - only once"},
-		{"replay -c good.yaml absent", exitFailed, "absent: no such file"},
+		{"replay -c good.yaml absent", exitFailed, "absent: no such file; name a capture"},
+		{"replay -c good.yaml .", exitFailed, "is a directory"},
 		{"replay -c good.yaml text", exitFailed, "text: pcapfile: at byte 0: this is no capture file"},
-		{"replay -c good.yaml --script script text", exitConfig, "script: line 1: there is no backend nobody/b1"},
+		{"replay -c good.yaml --script script cap", exitConfig, "script: line 1: there is no backend nobody/b1"},
 		{"replay -c good.yaml --script bad text", exitConfig, `bad: line 1: "x" is no time`},
-		{"replay -c good.yaml --out absent/x text", exitFailed, "absent/x: no such file"},
+		{"replay -c good.yaml --out absent/x cap", exitFailed, "--out: open absent/x: no such file"},
+		{"replay -c good.yaml --out ./cap cap", exitUsage, "--out ./cap would overwrite what is read from cap"},
+		{"replay -c good.yaml --counters good.yaml cap", exitUsage, "--counters good.yaml would overwrite what is read"},
+		{"replay -c good.yaml --out x --flows x cap", exitUsage, "--flows x: another output goes there too"},
+		{"replay -c good.yaml --out x text", exitFailed, "text: pcapfile: at byte 0: this is no capture file"},
+		{"replay -c good.yaml --expect golden --out - cap", exitUsage, "--expect compares files"},
+		{"replay -c good.yaml --expect golden --regen --out x cap", exitUsage, "leave --out, --flows and --counters out"},
 	} {
 		if code, _, errs := naru("", c.line); code != c.code || !strings.Contains(errs, c.want) {
 			t.Errorf("%s: exit %d, want %d and %q in %s", c.line, code, c.code, c.want, errs)
 		}
+	}
+	for name, want := range map[string]string{"cap": string(goldenCapture(t)), "good.yaml": example(t)} {
+		if got, err := os.ReadFile(name); err != nil || string(got) != want {
+			t.Errorf("%s is not what it was: %v", name, err)
+		}
+	}
+	if _, err := os.Stat("x"); err == nil {
+		t.Error("an output was made for a capture that cannot be read")
+	}
+}
+
+func TestReplayWritesToStandardOutput(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "out")
+	code, _, errs := naru("", goldenLine+" --out "+file)
+	want, err := os.ReadFile(file)
+	if code != 0 || err != nil {
+		t.Fatalf("exit %d: %s%v", code, errs, err)
+	}
+	code, out, errs := naru("", goldenLine+" --out -")
+	if code != 0 || out != string(want) || !strings.HasPrefix(errs, "read ") {
+		t.Errorf("exit %d: %d bytes on standard output, %d in a file; standard error: %s", code, len(out), len(want), errs)
 	}
 }

@@ -54,11 +54,14 @@ func AutoModes() []string {
 	return []string{"fullnat", "nat", "l2dsr", "l3dsr-dscp", "l3dsr-ipip", "l3dsr-gue"}
 }
 
+// anywhere is the VIP of a capture in which nobody can be one: an address for documentation (RFC 5737).
+var anywhere = target{wire.AddrFrom(netip.MustParseAddr("192.0.2.25")), 80, wire.ProtoTCP}
+
 // Auto reads a capture to its end and makes a configuration for it: the VIP is where most TCP connections were opened to
-// or, without a SYN in the capture, whatever has the lower port of most TCP and UDP packets. Behind it are three backends
-// of 198.18.0.0/24 or 2001:db8:198::/64.
+// or, without a SYN in the capture, whatever has the lower port of most TCP and UDP packets or, without these, where most
+// of the other packets went, port 80. Behind it are three backends of 198.18.0.0/24 or 2001:db8:198::/64.
 func Auto(src *Source, mode string) (yaml string, err error) {
-	var syns, packets tally
+	var c census
 	buf := make([]byte, room)
 	for {
 		p, _, err := src.Next()
@@ -68,26 +71,36 @@ func Auto(src *Source, mode string) (yaml string, err error) {
 		if err != nil {
 			return "", err
 		}
-		count(buf, p, &syns, &packets)
+		c.count(buf, p)
 	}
-	vip := syns.best()
-	if vip.proto == 0 {
-		vip = packets.best()
+	for i, t := range []*tally{&c.syns, &c.packets, &c.hosts} {
+		if vip := t.best(); vip.proto != 0 {
+			return autoConfig(vip, mode, autoNotes[i]), nil
+		}
 	}
-	if vip.proto == 0 {
-		return "", fmt.Errorf("there is no TCP or UDP packet in the capture that could be a service's")
-	}
-	return autoConfig(vip, mode), nil
+	return autoConfig(anywhere, mode, "# nothing in the capture can be a VIP: this one is made up\n"), nil
 }
 
-func count(buf []byte, captured *pcapfile.Packet, syns, packets *tally) {
+// autoNotes say how the VIP was found, if it is a guess.
+var autoNotes = [...]string{"", "", "# no TCP or UDP packet of the capture can be a service's: the VIP is where most others went\n"}
+
+// census is what a capture has, by what makes a good VIP.
+type census struct{ syns, packets, hosts tally }
+
+func (c *census) count(buf []byte, captured *pcapfile.Packet) {
 	frame, ok := pcapfile.AppendEthernet(buf[:wire.Headroom], captured.Link, captured.Data)
 	if !ok {
 		return
 	}
 	p := wire.Packet{Frame: wire.Frame{Buf: buf, Off: wire.Headroom, Len: len(frame) - wire.Headroom}}
-	if p.ParseLink() != wire.ReasonNone || p.ParseNetwork() != wire.ReasonNone || p.Version == 0 || p.Frag != wire.Whole ||
+	if p.ParseLink() != wire.ReasonNone {
+		return
+	}
+	if why := p.ParseNetwork(); why != wire.ReasonNone || p.Frag > wire.FirstFragment ||
 		p.Proto != wire.ProtoTCP && p.Proto != wire.ProtoUDP {
+		if to := (target{p.Flow.Dst, anywhere.port, anywhere.proto}); p.Version != 0 && usable(to) {
+			c.hosts.add(to)
+		}
 		return
 	}
 	f := p.Flow
@@ -98,11 +111,11 @@ func count(buf []byte, captured *pcapfile.Packet, syns, packets *tally) {
 	if p.Proto == wire.ProtoTCP && p.TCPFlags&(wire.SYN|wire.ACK) == wire.SYN {
 		to = target{f.Dst, f.DstPort, f.Proto}
 		if usable(to) {
-			syns.add(to)
+			c.syns.add(to)
 		}
 	}
 	if usable(to) {
-		packets.add(to)
+		c.packets.add(to)
 	}
 }
 
@@ -119,16 +132,16 @@ func version(a netip.Addr) uint8 {
 	return 6
 }
 
-func autoConfig(vip target, mode string) string {
+func autoConfig(vip target, mode, note string) string {
 	a := vip.addr.Netip()
 	prefix, local := "198.18.0.", "198.18.0.254"
 	if a.Is6() {
 		prefix, local = "2001:db8:198::", "2001:db8:198::fe"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "# made by naru replay --vip auto\nversion: 1\ninterfaces:\n  - {name: client, side: client}\n"+
+	fmt.Fprintf(&b, "# made by naru replay --vip auto\n%sversion: 1\ninterfaces:\n  - {name: client, side: client}\n"+
 		"  - {name: backend, side: backend}\ndefaults: {scheduler: rr, midstream: pickup}\nservices:\n"+
-		"  - name: auto\n    vip: %q\n    ports: [%d]\n    protocol: %s\n", a, vip.port, protocols[vip.proto])
+		"  - name: auto\n    vip: %q\n    ports: [%d]\n    protocol: %s\n", note, a, vip.port, protocols[vip.proto])
 	name, encap, _ := strings.Cut(mode, "-")
 	fmt.Fprintf(&b, "    mode: %s\n", name)
 	switch encap {

@@ -41,7 +41,7 @@ func harness(t *testing.T, path, mode string) (judged int) {
 	s := fresh(0)
 	yaml, err := replay.Auto(source(t, file), mode)
 	if err != nil {
-		return 0 // nothing in it can be a service's
+		t.Fatalf("%s: %v", s.name, err)
 	}
 	cfg, _, err := config.Load("auto", []byte(yaml))
 	if err != nil {

@@ -92,6 +92,9 @@ func NewReader(in io.Reader) (*Reader, error) {
 		r.in = z
 	}
 	magic, err := r.need(4)
+	if err != nil && r.err != io.EOF {
+		return nil, err
+	}
 	if err != nil {
 		return nil, r.fault("this is no capture file: it is %d bytes long", r.hi-r.lo)
 	}
