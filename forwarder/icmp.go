@@ -111,7 +111,7 @@ func (e *Engine) icmpError(p *wire.Packet, o *owned) {
 		e.done(p, wire.ICMPIgnored)
 		return
 	}
-	hop, reason := e.nextHop(c, &e.paths[c.Path], dir)
+	hop, reason := e.findHop(c, dir)
 	switch {
 	case reason != wire.ReasonNone:
 		e.done(p, reason)

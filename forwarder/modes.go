@@ -117,8 +117,13 @@ func (e *Engine) sendMarked(p *wire.Packet, hop neigh.ID, mtu int) {
 func (e *Engine) sendFitting(p *wire.Packet, hop neigh.ID, mtu int) {
 	if p.End-p.L3 <= mtu || p.Super() {
 		e.send(p, hop)
-		return
+	} else {
+		e.sendCut(p, hop, mtu)
 	}
+}
+
+// sendCut sends a packet that does not fit, in fragments.
+func (e *Engine) sendCut(p *wire.Packet, hop neigh.ID, mtu int) {
 	dsr.Finish(p)
 	e.sendPieces(p, hop, 0, func(b *burst) bool { return b.fragments(e, p, mtu) })
 }

@@ -224,10 +224,13 @@ func (e *Engine) forward(p *wire.Packet, c *conntrack.Conn, id conntrack.ID, dir
 		e.hopLimit(p)
 		return
 	}
-	hop, reason := e.nextHop(c, pi, dir)
-	if reason != wire.ReasonNone {
-		e.done(p, reason)
-		return
+	hop, known := e.knownHop(c, pi, dir)
+	if !known {
+		var reason wire.Reason
+		if hop, reason = e.findHop(c, dir); reason != wire.ReasonNone {
+			e.done(p, reason)
+			return
+		}
 	}
 	to := e.neigh.Hop(hop)
 	if mode >= L2DSR && to.MAC == wire.MAC(p.Bytes()[6:12]) && e.fromBackend(p, pi, hop) {
@@ -262,16 +265,13 @@ func (e *Engine) forward(p *wire.Packet, c *conntrack.Conn, id conntrack.ID, dir
 	}
 }
 
-// nextHop returns the next hop of a connection's direction, from memory while nothing about routes and neighbours changed.
-func (e *Engine) nextHop(c *conntrack.Conn, pi *path, dir conntrack.Dir) (neigh.ID, wire.Reason) {
-	hop, known := pi.next, pi.hops
+// knownHop returns the next hop of a connection's direction, if nothing about routes and neighbours changed since it was
+// found.
+func (e *Engine) knownHop(c *conntrack.Conn, pi *path, dir conntrack.Dir) (hop neigh.ID, known bool) {
 	if dir == conntrack.Reply {
-		hop, known = neigh.ID(c.NextHop), c.NextHopGen
+		return neigh.ID(c.NextHop), c.NextHopGen == e.hops
 	}
-	if known == e.hops {
-		return hop, wire.ReasonNone
-	}
-	return e.findHop(c, dir)
+	return pi.next, pi.hops == e.hops
 }
 
 // findHop asks the routing table for the next hop of a connection's direction and remembers the answer.

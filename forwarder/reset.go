@@ -42,7 +42,7 @@ func (e *Engine) resetBoth(c *conntrack.Conn) {
 // sendReset sends an RST to the other end, as the one from. A next hop that is not known now is not waited for.
 func (e *Engine) sendReset(c *conntrack.Conn, from conntrack.Dir, seq uint32) {
 	pi := &e.paths[c.Path]
-	hop, reason := e.nextHop(c, pi, from)
+	hop, reason := e.findHop(c, from)
 	if reason != wire.ReasonNone {
 		return
 	}
