@@ -22,6 +22,7 @@ import (
 	"naru/internal/admin"
 	"naru/internal/config"
 	"naru/internal/director"
+	"naru/internal/kernel"
 	"naru/internal/record"
 )
 
@@ -88,6 +89,14 @@ func runAction(c *cli.Context) error {
 			return err
 		}
 		defer stop()
+	}
+	if cfg.IO.BusyPoll {
+		awake, err := kernel.KeepAwake()
+		if err != nil {
+			opt.Log.Warn("io.busy_poll: whoever is woken on a processor that sleeps has to wait for it", "error", err)
+		} else {
+			defer awake.Close()
+		}
 	}
 	// From here on a signal ends it the clean way.
 	signals := make(chan os.Signal, 4)
