@@ -14,14 +14,14 @@ import (
 	"naru/internal/link/afxdp"
 )
 
-// suitsXDP reports whether io.driver auto means xdp: where the drivers of all interfaces share their memory, and one
-// worker does.
+// suitsXDP reports whether io.driver auto means xdp: where the drivers of all interfaces share their memory,
+// frames fit it, and one worker does.
 func suitsXDP(cfg *config.Config) bool {
 	if cfg.IO.Driver != "auto" || director.Workers(cfg) != 1 {
 		return false
 	}
 	for _, ifc := range cfg.Interfaces {
-		if s, err := afxdp.Supported(ifc.Name); err != nil || !s.Physical || !s.ZeroCopy {
+		if s, err := afxdp.Supported(ifc.Name); err != nil || !s.Physical || !s.ZeroCopy || !s.Fits {
 			return false
 		}
 	}
@@ -43,7 +43,7 @@ func (d *xdpDevices) open(int, int) (link.Set, error) {
 		for _, o := range opts {
 			_ = o.Beside.Close()
 		}
-		return link.Set{}, err
+		return link.Set{}, fmt.Errorf("%w (io.driver is %s, which means xdp here; ring is the other way)", err, d.cfg.IO.Driver)
 	}
 	for _, ifc := range d.cfg.Interfaces {
 		tap, err := afpacket.Open(ifc.Name, afpacket.Options{Driver: afpacket.MMsg, Filter: afxdp.BesideFilter()})
@@ -78,7 +78,7 @@ func (d *xdpDevices) own(spec kernel.FenceSpec) error {
 		Ports: append(xdpPorts(spec.Services), xdpPorts(spec.LocalPorts)...)}
 	o.Whole = append(append(o.Whole, spec.VIPs...), spec.Pool...)
 	if err := d.x.Own(o); err != nil {
-		return fmt.Errorf("%w; io.driver: auto has no such limit", err)
+		return fmt.Errorf("%w; io.driver: ring has no such limit", err)
 	}
 	return nil
 }

@@ -79,7 +79,7 @@ func TestSupportedTellsSoftwareFromHardware(t *testing.T) {
 	wiretest.Veth(t, n, "v0", n, "v1")
 	n.Do(t, func() {
 		got, err := afxdp.Supported("v0")
-		if want := (afxdp.Support{Native: true}); err != nil || got != want {
+		if want := (afxdp.Support{Native: true, Fits: true}); err != nil || got != want {
 			t.Errorf("a veth: %+v, %v; want %+v", got, err, want)
 		}
 		if got, err := afxdp.Supported("lo"); err != nil || got.Native || got.Physical {

@@ -20,6 +20,7 @@ const besideEvery = 32
 type Device struct {
 	x      *Interfaces
 	name   string
+	lends  use // what a chunk is while this device lends it
 	socks  []*socket
 	beside Beside
 	mode   Mode
@@ -84,7 +85,7 @@ func (d *Device) Recv(batch []wire.Packet) (int, error) {
 func (d *Device) takeBack() {
 	m := d.x.memory
 	for _, n := range d.lent {
-		if m.uses[n] == lent {
+		if m.uses[n] == d.lends {
 			m.put(n)
 		}
 	}
@@ -106,7 +107,7 @@ func (d *Device) receive(batch []wire.Packet) (n int) {
 		for range k {
 			desc := s.rx.take()
 			place := uint32(desc.Addr / chunkSize)
-			d.x.memory.uses[place] = lent
+			d.x.memory.uses[place] = d.lends
 			d.lent = append(d.lent, place)
 			f := &batch[n].Frame
 			*f = wire.Frame{Buf: d.x.memory.chunk(place), Off: int(desc.Addr % chunkSize), Len: int(desc.Len), Leg: f.Leg}
@@ -151,10 +152,20 @@ func (d *Device) Send(frames []*wire.Frame) error {
 		return nil
 	}
 	s, m := d.socks[0], d.x.memory
+	if s.down {
+		if err := d.flush(s); err != nil {
+			return err
+		}
+		if s.down {
+			d.txDropped.Add(uint64(len(frames)))
+			return nil
+		}
+	}
 	s.reap(m)
+	longest := d.beside.Info().MTU + wire.EthernetLen
 	var count, bytes, dropped uint64
 	for _, f := range frames {
-		if !d.fits(f) {
+		if !fits(f, longest) {
 			dropped++
 			continue
 		}
@@ -171,18 +182,24 @@ func (d *Device) Send(frames []*wire.Frame) error {
 		count++
 		bytes += length
 	}
-	d.txFrames.Add(count)
+	err := d.flush(s)
+	lost := s.lost
+	s.lost = 0
+	d.txFrames.Add(count - min(count, lost))
 	d.txBytes.Add(bytes)
-	d.txDropped.Add(dropped)
-	return d.flush(s)
+	d.txDropped.Add(dropped + lost)
+	return err
 }
 
-// flush has the kernel send what is in the ring.
+// flush has the kernel send what is in the ring. While the interface is down, what is in the ring stays there.
 func (d *Device) flush(s *socket) error {
 	s.tx.publish()
 	err := s.kick()
 	s.reap(d.x.memory)
+	s.down = errors.Is(err, unix.ENETDOWN)
 	switch {
+	case s.down:
+		return nil
 	case errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENODEV):
 		return fmt.Errorf("afxdp: %s: %w", d.name, link.ErrGone)
 	case err != nil:
@@ -191,16 +208,23 @@ func (d *Device) flush(s *socket) error {
 	return nil
 }
 
-// fits reports whether a frame can be sent: it is one, no super-frame, and not longer than the MTU.
-func (d *Device) fits(f *wire.Frame) bool {
-	return f.Len >= wire.EthernetLen && !f.Super() && f.Len <= min(d.Info().MTU+wire.EthernetLen, maxFrame-wire.VLANTagLen)
+// fits reports whether a frame can be sent: it is one, no super-frame, and not longer than the interface carries; a tag is
+// none of that length.
+func fits(f *wire.Frame, longest int) bool {
+	if f.Len < wire.EthernetLen || f.Super() {
+		return false
+	}
+	if t := binary.BigEndian.Uint16(f.Bytes()[12:]); t == wire.TypeVLAN || t == wire.TypeQinQ {
+		longest += wire.VLANTagLen
+	}
+	return f.Len <= min(longest, maxFrame-wire.VLANTagLen)
 }
 
 // post puts a frame into the ring: from where it lies, if we lent it and it is finished, else a copy. It is false when
 // there is no chunk for that.
 func (d *Device) post(s *socket, f *wire.Frame) bool {
 	m := d.x.memory
-	if n, ours := m.find(f.Buf); ours && m.uses[n] == lent && f.TPID == 0 && f.Offload.Flags&wire.NeedsCsum == 0 {
+	if n, ours := m.find(f.Buf); ours && m.uses[n] >= lent && f.TPID == 0 && f.Offload.Flags&wire.NeedsCsum == 0 {
 		m.uses[n] = sent
 		s.tx.put(unix.XDPDesc{Addr: uint64(n)*chunkSize + uint64(f.Off), Len: uint32(f.Len)})
 		return true

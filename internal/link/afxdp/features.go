@@ -26,6 +26,7 @@ type Support struct {
 	Physical bool // the interface belongs to a device of a bus, it is not made of software
 	Native   bool // the driver runs programs itself
 	ZeroCopy bool // the driver shares the memory
+	Fits     bool // the MTU is at most MaxMTU
 }
 
 // Supported asks the kernel about an interface of the calling thread's network namespace. Kernels before 6.3 do not say
@@ -35,7 +36,7 @@ func Supported(name string) (s Support, err error) {
 	if err != nil {
 		return s, fmt.Errorf("afxdp: %s: %w", name, err)
 	}
-	s.Physical = l.Attrs().ParentDev != ""
+	s.Physical, s.Fits = l.Attrs().ParentDev != "", l.Attrs().MTU <= MaxMTU
 	family, err := netlink.GenlFamilyGet(netdevFamily)
 	if err != nil {
 		return s, fmt.Errorf("afxdp: %s: ask for features: %w", name, err)

@@ -82,7 +82,7 @@ func (x *Interfaces) leave() {
 }
 
 // Open attaches to interfaces of the network namespace of the calling thread, each with its options, and owns nothing yet.
-// They must be Ethernet interfaces that are up, with an MTU of at most 3690 bytes. An error leaves nothing behind, but for
+// They must be Ethernet interfaces that are up, with an MTU of at most MaxMTU bytes. An error leaves nothing behind, but for
 // the devices beside, which stay the caller's then.
 func Open(how Waiting, opts ...Options) (*Interfaces, error) {
 	x := &Interfaces{how: how, event: -1}
@@ -118,11 +118,11 @@ func (x *Interfaces) build(opts []Options) (err error) {
 // open adds an interface.
 func (x *Interfaces) open(opt *Options, count int) error {
 	info := opt.Beside.Info()
-	if limit := maxFrame - 22; info.MTU > limit { // an Ethernet header and two tags
-		return fmt.Errorf("an MTU of %d is more than the %d that AF_XDP carries here: use io.driver: auto", info.MTU, limit)
+	if info.MTU > MaxMTU {
+		return fmt.Errorf("an MTU of %d is more than the %d that AF_XDP carries here: use io.driver: ring", info.MTU, MaxMTU)
 	}
-	d := &Device{x: x, name: info.Name, beside: opt.Beside, lent: make([]uint32, 0, count*ringSize),
-		mode: Mode{Queues: count}}
+	d := &Device{x: x, name: info.Name, lends: lent + use(len(x.Devices)), beside: opt.Beside,
+		lent: make([]uint32, 0, count*ringSize), mode: Mode{Queues: count}}
 	table, err := ebpf.NewMap(&ebpf.MapSpec{Name: "naru_sockets", Type: ebpf.XSKMap, KeySize: 4, ValueSize: 4,
 		MaxEntries: uint32(count)})
 	if err != nil {

@@ -13,14 +13,17 @@ const (
 	maxFrame   = chunkSize - kernelRoom - wire.Headroom
 )
 
+// MaxMTU is the longest IP packet that fits a chunk, in bytes, behind an Ethernet header and two tags.
+const MaxMTU = maxFrame - 22
+
 // use says who has a chunk.
-type use uint8
+type use uint16
 
 const (
 	idle   use = iota // nobody
 	driver            // the kernel, to receive into
-	lent              // our caller, until the next Recv of the device that received it
 	sent              // the kernel, to send
+	lent              // and above: our caller, until the next Recv of the device whose number is added
 )
 
 // memory is what all devices of an Interfaces share: chunks, and who has them. One goroutine uses it at a time.
@@ -59,7 +62,8 @@ func (m *memory) put(n uint32) {
 
 // chunk returns the bytes of a chunk.
 func (m *memory) chunk(n uint32) []byte {
-	return m.bytes[n*chunkSize : (n+1)*chunkSize : (n+1)*chunkSize]
+	at := int(n) * chunkSize
+	return m.bytes[at : at+chunkSize : at+chunkSize]
 }
 
 // find returns the chunk whose bytes a buffer is.

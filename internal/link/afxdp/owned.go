@@ -42,24 +42,19 @@ func (x *Interfaces) Own(o Owned) error {
 	for _, p := range o.Replies {
 		backends[p.Addr.As16()] = true
 	}
-	for _, s := range []struct {
-		m    *ebpf.Map
-		want any
-	}{
-		{x.maps.hosts, addrs(o.Hosts)}, {x.maps.whole, addrs(o.Whole)}, {x.maps.backends, backends},
-		{x.maps.ports, ports(o.Ports)}, {x.maps.replies, ports(o.Replies)}, {x.maps.prefixes, prefixes(o.Prefixes)},
+	list := []change{
+		keys(x.maps.hosts, addrs(o.Hosts)), keys(x.maps.whole, addrs(o.Whole)), keys(x.maps.backends, backends),
+		keys(x.maps.ports, ports(o.Ports)), keys(x.maps.replies, ports(o.Replies)), keys(x.maps.prefixes, prefixes(o.Prefixes)),
+	}
+	// All that is new comes before anything goes: an address may move from one map to another.
+	for _, step := range []func(change) error{
+		func(c change) error { return c.fits() }, func(c change) error { return c.add() },
+		func(c change) error { return c.remove() },
 	} {
-		var err error
-		switch want := s.want.(type) {
-		case map[addrKey]bool:
-			err = setKeys(s.m, want)
-		case map[portKey]bool:
-			err = setKeys(s.m, want)
-		case map[prefixKey]bool:
-			err = setKeys(s.m, want)
-		}
-		if err != nil {
-			return fmt.Errorf("afxdp: what is owned: %w", err)
+		for _, c := range list {
+			if err := step(c); err != nil {
+				return fmt.Errorf("afxdp: what is owned: %w", err)
+			}
 		}
 	}
 	return nil
@@ -103,30 +98,44 @@ func prefixes(list []netip.Prefix) map[prefixKey]bool {
 	return m
 }
 
-// setKeys makes the keys of a map those of want: new ones come before old ones go.
-func setKeys[K comparable](m *ebpf.Map, want map[K]bool) error {
-	if uint32(len(want)) > m.MaxEntries() {
-		return errTooMany
-	}
+// A change makes the keys of a map other ones, in steps.
+type change struct{ fits, add, remove func() error }
+
+// keys is the change that makes the keys of m those of want.
+func keys[K comparable](m *ebpf.Map, want map[K]bool) change {
 	have := map[K]bool{}
-	var k K
-	var v uint8
-	for it := m.Iterate(); it.Next(&k, &v); {
-		have[k] = true
-	}
-	for k := range want {
-		if !have[k] {
-			if err := m.Put(&k, uint8(1)); err != nil {
-				return err
+	return change{
+		fits: func() error {
+			if uint32(len(want)) > m.MaxEntries() {
+				return errTooMany
 			}
-		}
-	}
-	for k := range have {
-		if !want[k] {
-			if err := m.Delete(&k); err != nil {
-				return err
+			var k K
+			var v uint8
+			it := m.Iterate()
+			for it.Next(&k, &v) {
+				have[k] = true
 			}
-		}
+			return it.Err()
+		},
+		add: func() error {
+			for k := range want {
+				if !have[k] {
+					if err := m.Put(&k, uint8(1)); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		},
+		remove: func() error {
+			for k := range have {
+				if !want[k] {
+					if err := m.Delete(&k); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		},
 	}
-	return nil
 }

@@ -166,3 +166,42 @@ func TestTheProgramAndTheMapsAgreeOnRandomPackets(t *testing.T) {
 		}
 	}
 }
+
+// TestAnAddressThatMovesBetweenMapsStaysOwned asks the program all the time while a VIP becomes one that is shared, and back.
+func TestAnAddressThatMovesBetweenMapsStaysOwned(t *testing.T) {
+	x, client, _ := programs(t)
+	vip := netip.MustParseAddr("200.100.50.25")
+	frame := wiretest.Frame{Src: "10.20.40.80:1", Dst: "200.100.50.25:80", TCP: "S"}.Bytes(t)
+	whole := Owned{Whole: []netip.Addr{vip}}
+	shared := Owned{Ports: []Ports{{vip, wire.ProtoTCP, 80, 80}, {vip, wire.ProtoTCP, 20000, 26000}}}
+	if err := x.Own(whole); err != nil {
+		t.Fatal(err)
+	}
+	changed := make(chan error)
+	go func() {
+		for range 4 {
+			for _, o := range []Owned{shared, whole} {
+				if err := x.Own(o); err != nil {
+					changed <- err
+					return
+				}
+			}
+		}
+		changed <- nil
+	}()
+	for asked := 0; ; asked++ {
+		select {
+		case err := <-changed:
+			if err != nil || asked < 20 {
+				t.Errorf("asked %d times, %v", asked, err)
+			}
+			return
+		default:
+		}
+		if !takes(t, client, frame) {
+			t.Error("for a moment the kernel gets a packet to the VIP")
+			<-changed
+			return
+		}
+	}
+}

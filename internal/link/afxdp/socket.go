@@ -26,6 +26,9 @@ type socket struct {
 	tx   *queue[unix.XDPDesc]
 	fill *queue[uint64] // chunks for the kernel to receive into
 	done *queue[uint64] // chunks that the kernel has sent
+
+	down bool   // the interface was, when something was to be sent
+	lost uint64 // frames that the interface has refused, not yet counted
 }
 
 // newSocket opens a socket over m. The first one registers the memory; the others name the first one's descriptor.
@@ -137,9 +140,9 @@ func (s *socket) kick() error {
 		}
 		_, _, errno := unix.Syscall6(unix.SYS_SENDTO, uintptr(s.fd), 0, 0, unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
-		case 0, unix.EAGAIN, unix.EBUSY, unix.ENOBUFS, unix.EINTR:
-		case unix.ENETDOWN: // the interface is down, not gone: what is in the ring waits
-			return nil
+		case 0, unix.EAGAIN, unix.ENOBUFS, unix.EINTR:
+		case unix.EBUSY: // a frame was taken and dropped, say without a carrier
+			s.lost++
 		default:
 			return errno
 		}
