@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -190,57 +189,4 @@ func (n *NS) Sysctl(t testing.TB, path, value string) {
 			t.Fatalf("wiretest: %s: %v", n, err)
 		}
 	})
-}
-
-// Segmentation switches on or off what the kernel calls tso and gso of the interface: whether it takes TCP
-// super-frames, and whether the kernel makes super-frames for it at all.
-func (n *NS) Segmentation(t testing.TB, name string, on bool) {
-	t.Helper()
-	n.Do(t, func() {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			t.Fatalf("wiretest: %s: socket: %v", n, err)
-		}
-		defer unix.Close(fd)
-		for _, cmd := range []uint32{unix.ETHTOOL_STSO, unix.ETHTOOL_SGSO} {
-			if err := ethtoolSet(fd, name, cmd, on); err != nil {
-				t.Fatalf("wiretest: %s/%s: ethtool command %#x: %v", n, name, cmd, err)
-			}
-		}
-	})
-}
-
-// Checksums switches on or off whether the interface finishes the checksums of what is sent: off, the kernel does it itself.
-func (n *NS) Checksums(t testing.TB, name string, on bool) {
-	t.Helper()
-	n.Do(t, func() {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			t.Fatalf("wiretest: %s: socket: %v", n, err)
-		}
-		defer unix.Close(fd)
-		if err := ethtoolSet(fd, name, unix.ETHTOOL_STXCSUM, on); err != nil {
-			t.Fatalf("wiretest: %s/%s: checksums: %v", n, name, err)
-		}
-	})
-}
-
-// ethtoolSet runs an ethtool command that takes one value (struct ethtool_value of linux/ethtool.h).
-func ethtoolSet(fd int, name string, cmd uint32, on bool) error {
-	value := [2]uint32{cmd, 0}
-	if on {
-		value[1] = 1
-	}
-	var req struct {
-		name [unix.IFNAMSIZ]byte
-		data unsafe.Pointer
-		_    [24 - unsafe.Sizeof(uintptr(0))]byte
-	}
-	copy(req.name[:unix.IFNAMSIZ-1], name)
-	req.data = unsafe.Pointer(&value)
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&req)))
-	if errno != 0 {
-		return errno
-	}
-	return nil
 }

@@ -240,21 +240,3 @@ func setMTU(t testing.TB, ns *NS, name string, mtu int) {
 		t.Fatalf("wiretest: %s/%s: MTU %d: %v", ns, name, mtu, err)
 	}
 }
-
-// noOffloads makes the interface finish every checksum itself and neither join nor cut segments.
-func noOffloads(t testing.TB, ns *NS, name string) {
-	t.Helper()
-	ns.Segmentation(t, name, false)
-	ns.Do(t, func() {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			t.Fatalf("wiretest: %s: socket: %v", ns, err)
-		}
-		defer unix.Close(fd)
-		for _, cmd := range []uint32{unix.ETHTOOL_SGRO, unix.ETHTOOL_SRXCSUM, unix.ETHTOOL_STXCSUM} {
-			if err := ethtoolSet(fd, name, cmd, false); err != nil {
-				t.Fatalf("wiretest: %s/%s: ethtool command %#x: %v", ns, name, cmd, err)
-			}
-		}
-	})
-}
