@@ -24,6 +24,7 @@ type farm struct {
 	*liveNet
 	daemon *process
 	socket string
+	text   string    // the configuration, but for the path of the socket
 	stop   [3]func() // ends a server
 }
 
@@ -48,9 +49,12 @@ services:
       - {name: b3, address: 10.10.10.3, port: 8080}
 `
 
-func newFarm(t *testing.T) *farm {
+func newFarm(t *testing.T) *farm { return newFarmOf(t, farmConfig) }
+
+// newFarmOf starts a farm with another configuration, whose last three backends are those of farmConfig.
+func newFarmOf(t *testing.T, text string) *farm {
 	t.Helper()
-	f := &farm{liveNet: newLiveNet(t)}
+	f := &farm{liveNet: newLiveNet(t), text: text}
 	f.socket = filepath.Join(filepath.Dir(f.file), "naru.sock")
 	f.server.Addr(t, "eth0", "10.10.10.2/24")
 	f.server.Addr(t, "eth0", "10.10.10.3/24")
@@ -66,7 +70,7 @@ func newFarm(t *testing.T) *farm {
 	return f
 }
 
-func (f *farm) config() string { return strings.Replace(farmConfig, "SOCKET", f.socket, 1) }
+func (f *farm) config() string { return strings.Replace(f.text, "SOCKET", f.socket, 1) }
 
 // serve starts server number i: it says its name once a line comes, and goes on with the connection.
 func (f *farm) serve(t *testing.T, i int) {
