@@ -51,6 +51,14 @@ services:
 
 func newFarm(t *testing.T) *farm { return newFarmOf(t, farmConfig) }
 
+// without is what comes without an end, again and again: numbers modulo 251.
+var without = func() (b []byte) {
+	for i := range 251 * 64 {
+		b = append(b, byte(i%251))
+	}
+	return b
+}()
+
 // newFarmOf starts a farm with another configuration, whose last three backends are those of farmConfig.
 func newFarmOf(t *testing.T, text string) *farm {
 	t.Helper()
@@ -65,14 +73,15 @@ func newFarmOf(t *testing.T, text string) *farm {
 	f.daemon = f.run(t)
 	f.until(t, "every backend is probed", func() bool {
 		_, out, _ := f.do("status", "-o", "json")
-		return strings.Count(out, `"healthy"`) == 3
+		return strings.Count(out, `"healthy"`) == strings.Count(text, "{name: b")
 	})
 	return f
 }
 
 func (f *farm) config() string { return strings.Replace(f.text, "SOCKET", f.socket, 1) }
 
-// serve starts server number i: it says its name once a line comes, and goes on with the connection.
+// serve starts server number i: it says its name once something comes, and goes on with the connection. To "bye" it closes, to
+// "more" it sends without an end.
 func (f *farm) serve(t *testing.T, i int) {
 	t.Helper()
 	var l net.Listener
@@ -94,8 +103,12 @@ func (f *farm) serve(t *testing.T, i int) {
 				defer c.Close()
 				buf := make([]byte, 64)
 				for {
-					if _, err := c.Read(buf); err != nil {
+					n, err := c.Read(buf)
+					if err != nil || string(buf[:n]) == "bye" {
 						return
+					}
+					for string(buf[:n]) == "more" && err == nil {
+						_, err = c.Write(without)
 					}
 					if _, err := fmt.Fprintf(c, "b%d", i+1); err != nil {
 						return

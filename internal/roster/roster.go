@@ -250,6 +250,10 @@ func (r *Roster) Fill(cfg *forwarder.Config) {
 			if b := r.byKey[Key{s.Name, s.Backends[j].Name}]; b != nil {
 				to := &s.Backends[j]
 				to.State, _ = b.judge(r.now)
+				if to.State == forwarder.Down && b.health != Failed {
+					// Nothing is known against it: connections from before it was removed, or probed elsewhere, go on.
+					to.State = forwarder.Draining
+				}
 				to.Weight, to.Share = b.inForce(), b.share(r.now)
 			}
 		}

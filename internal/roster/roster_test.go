@@ -232,3 +232,30 @@ func TestFill(t *testing.T) {
 		t.Errorf("%+v", b)
 	}
 }
+
+// TestConnectionsGoOnWhileABackendIsNotProbedYet: it was removed and has come back, or is probed elsewhere now. It gets no new
+// connections, and keeps those that it has.
+func TestConnectionsGoOnWhileABackendIsNotProbedYet(t *testing.T) {
+	probed := func(how string) []roster.Member { return []roster.Member{{Key: b1, Weight: 1, Probed: how}} }
+	r := newRig(t, probed("tcp")...)
+	fills := func(want forwarder.State) {
+		t.Helper()
+		cfg := forwarder.Config{Services: []forwarder.Service{{Name: "web", Backends: []forwarder.Backend{{Name: "b1"}}}}}
+		r.Fill(&cfg)
+		if got := cfg.Services[0].Backends[0].State; got != want {
+			t.Errorf("the engine is told %v, want %v", got, want)
+		}
+	}
+	r.do(1, roster.Order{Key: b1, Action: roster.ProbeUp, Probed: "tcp"})
+	fills(forwarder.Up)
+	r.Configure(at(2), nil)
+	r.Configure(at(3), probed("tcp"))
+	r.is(b1, forwarder.Down, 1)
+	fills(forwarder.Draining)
+	r.do(4, roster.Order{Key: b1, Action: roster.ProbeUp, Probed: "tcp"})
+	fills(forwarder.Up)
+	r.Configure(at(5), probed("tcp elsewhere"))
+	fills(forwarder.Draining)
+	r.do(6, roster.Order{Key: b1, Action: roster.ProbeDown, Probed: "tcp elsewhere"})
+	fills(forwarder.Down)
+}
