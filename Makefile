@@ -19,7 +19,7 @@ report = go -C internal/tools run ./testreport
 ratio  = go -C internal/tools run ./benchratio
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race fuzz soak bench bench-live lint demo lab clean FORCE
+.PHONY: help build test race fuzz soak bench bench-live oracle-ipvs lint demo lab clean FORCE
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,10 @@ bench: ## run the benchmarks (BENCH, BENCHTIME); of every mode, the ratio to a b
 
 bench-live: bin/naru ## measure naru beside the kernel's NAT and proxies, with BENCHFLAGS (as root, half an hour)
 	nice -n -15 ./bin/naru bench --metric all --mode all --against all --chart bin/bench.svg $(BENCHFLAGS)
+
+oracle-ipvs: ## compare the schedulers with IPVS in a virtual machine (Debian's qemu and kernel package; minutes)
+	@go build -o bin/oracle-ipvs ./internal/oracle/ipvs
+	@./bin/oracle-ipvs $(ORACLEFLAGS)
 
 lint: ## gofmt, vet and staticcheck (downloaded for the first time); builds where replay and explain run too
 	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "run gofmt -w on: $$bad" >&2; exit 1; }

@@ -7,9 +7,10 @@
 // address is: it is handed a hash.
 //
 // The names and their meaning are those of ipvsadm(8), with these differences. The list is in the order of the
-// configuration (IPVS has the newest server first). Active counts all connections that are not closed (IPVS counts those
-// in their handshake as 1/256). sh divides the space of the hash by weight (IPVS has 256 buckets). mh has a larger table
-// and places backends by their names.
+// configuration (IPVS has the newest server first). Active counts all connections that are not closed (IPVS remembers
+// closed ones for a while, as 1/256). When the list or a weight changes, the turn of wrr stays where it is (IPVS begins
+// at the first again). sh divides the space of the hash by weight (IPVS has 256 buckets). mh has a larger table and
+// places backends by their names.
 //
 // Ties go to the backend that is first in the list.
 package sched

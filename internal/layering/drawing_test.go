@@ -54,6 +54,8 @@ var may = map[string]string{
 
 	"internal/schedbench": "internal/wire sched forwarder internal/roster internal/link/pcapfile",
 
+	"internal/oracle/ipvs": "internal/wire sched",
+
 	"internal/wiretest": "internal/wire",
 	"internal/layering": "",
 }
