@@ -26,13 +26,15 @@ type bench struct {
 	_      [128]byte // several workers' benches must not share a cache line
 }
 
-func newBench(tb testing.TB, conns int) *bench {
+func newBench(tb testing.TB, conns int) *bench { return newBenchBatch(tb, conns, benchBatch) }
+
+func newBenchBatch(tb testing.TB, conns, batch int) *bench {
 	b := &bench{rig: newRigSized(tb, config(), max(1024, conns+conns/8))}
 	b.frame = fromClient(wiretest.Frame{Src: "10.0.0.0:1000", Dst: vip + ":53", UDP: true, Payload: make([]byte, 18)}).Bytes(tb)
-	for range benchBatch {
+	for range batch {
 		b.bufs = append(b.bufs, make([]byte, wire.Headroom+wire.MinBuffer))
 	}
-	b.batch = make([]wire.Packet, benchBatch)
+	b.batch = make([]wire.Packet, batch)
 	b.order = make([]uint32, conns)
 	x := uint64(1)
 	for i := range b.order { // shuffled while it is made
@@ -130,6 +132,28 @@ func BenchmarkFullNAT(b *testing.B) {
 			}
 			report(b)
 		})
+	}
+}
+
+// BenchmarkBatch is BenchmarkFullNAT with batches of other sizes, with a table in the caches and with one that is not.
+func BenchmarkBatch(b *testing.B) {
+	for _, conns := range []int{1_000, 80_000} {
+		for _, batch := range []int{1, 8, 32, 64, 256} {
+			b.Run(fmt.Sprintf("conns=%d/batch=%d", conns, batch), func(b *testing.B) {
+				x := newBenchBatch(b, conns, batch)
+				for i := 0; i < conns; i += batch {
+					x.fill()
+					x.run(b)
+				}
+				b.ReportAllocs()
+				b.ResetTimer()
+				for i := 0; i < b.N; i += batch {
+					x.fill()
+					x.run(b)
+				}
+				report(b)
+			})
+		}
 	}
 }
 
