@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"naru/internal/link"
 	"naru/internal/wire"
@@ -298,6 +299,7 @@ func testClose(t *testing.T, p *pair) {
 	}
 }
 
+// One goroutine works with both devices: they may share memory.
 func testCloseWhileWorking(t *testing.T, p *pair) {
 	errs := make(chan error, 1)
 	go func() {
@@ -311,10 +313,17 @@ func testCloseWhileWorking(t *testing.T, p *pair) {
 				errs <- err
 				return
 			}
+			if _, err := p.b.Recv(batch); err != nil {
+				errs <- err
+				return
+			}
 		}
 	}()
-	p.receive(t, 20)
-	p.a.Stats()
+	for end := time.Now().Add(patience); p.b.Stats().RxFrames < 20; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("no frames arrive")
+		}
+	}
 	if err := p.a.Close(); err != nil {
 		t.Errorf("Close: %v", err)
 	}
