@@ -14,8 +14,8 @@ import (
 )
 
 // Exec turns the calling process into another program that runs in a node: its terminal, its signals and its exit code
-// are the caller's own. Names resolve as in the node. It returns only if it fails; errors wrap exec.ErrNotFound for a
-// program that is not there.
+// are the caller's own. Names resolve as in the node. "naru" is the calling program where no other is found, and talks to
+// the lab's naru. It returns only if it fails; errors wrap exec.ErrNotFound for a program that is not there.
 func (l *Lab) Exec(node string, argv []string) error {
 	if len(argv) == 0 {
 		return errors.New("lab: exec: no command given")
@@ -24,6 +24,9 @@ func (l *Lab) Exec(node string, argv []string) error {
 		return fmt.Errorf("lab: %s has no node %q; there are %s", l.Name, node, strings.Join(l.Nodes, ", "))
 	}
 	program, err := exec.LookPath(argv[0])
+	if err != nil && argv[0] == "naru" {
+		program, err = os.Executable()
+	}
 	if err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
@@ -40,11 +43,14 @@ func (l *Lab) Exec(node string, argv []string) error {
 	if err := privateMounts(name); err != nil {
 		return err
 	}
-	if err := unix.Exec(program, argv, os.Environ()); err != nil {
+	if err := unix.Exec(program, argv, append(os.Environ(), "NARU_SOCKET="+l.socket())); err != nil {
 		return fmt.Errorf("lab: exec: %s: %w", program, err)
 	}
 	return nil
 }
+
+// socket is where the lab's naru takes commands.
+func (l *Lab) socket() string { return filepath.Join(l.Dir(), "naru.sock") }
 
 // privateMounts gives the calling thread mounts of its own in which the namespace's files stand for those of /etc and
 // /sys shows the namespace's interfaces.

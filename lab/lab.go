@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 )
@@ -107,7 +106,7 @@ func (l *Lab) raise(ctx context.Context) error {
 	if err := build(ctx, l.Name, &l.topology); err != nil {
 		return err
 	}
-	config := l.scenario.Config(l.Options, filepath.Join(l.Dir(), "naru.sock"))
+	config := l.scenario.Config(l.Options, l.socket())
 	if err := os.WriteFile(l.ConfigFile(), []byte(config), 0o644); err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}

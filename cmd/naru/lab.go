@@ -218,6 +218,8 @@ func labUp(c *cli.Context) error {
 		name = " --name " + l.Name
 	}
 	fmt.Fprintf(c.App.Writer, "try    naru lab exec%s client -- curl -s http://www.naru.test/\n", name)
+	fmt.Fprintf(c.App.Writer, "look   naru lab exec%s %s -- naru status    (trace, explain, drops, drain, ...)\n", name,
+		l.Scenario().Director)
 	fmt.Fprintf(c.App.Writer, "naru   configuration %s, log %s\n", l.ConfigFile(), l.LogFile(l.Scenario().Director))
 	fmt.Fprintf(c.App.Writer, "end    naru lab down %s\n", l.Name)
 	return nil
