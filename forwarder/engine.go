@@ -198,6 +198,15 @@ func New(opt Options, snap *Snapshot) (*Engine, error) {
 // Swap hands over a snapshot; it is applied at the start of the next call of Process or Tick. Any goroutine may call it.
 func (e *Engine) Swap(s *Snapshot) { e.next.Store(s) }
 
+// Apply applies what Swap left at once, at a time between two calls, as a call of Tick would. Only the goroutine that owns
+// the engine may call it.
+func (e *Engine) Apply(now wire.Time) {
+	e.now = max(e.now, now)
+	if s := e.next.Load(); s != e.snap {
+		e.apply(s)
+	}
+}
+
 // Announce makes the engine announce all addresses that naru answers for. Any goroutine may call it.
 func (e *Engine) Announce() { e.announce.Store(true) }
 

@@ -334,17 +334,22 @@ func (c *compiler) pool(key poolKey) []*nat.Pool {
 	}
 	ps := c.prev.pools[key]
 	if len(ps) != c.workers {
-		w := c.seed.words(forPorts)
-		seed := w[0]
-		for _, part := range [][]byte{key.local[:8], key.local[8:], key.backend[:8], key.backend[8:]} {
-			seed = mix64(seed ^ binary.LittleEndian.Uint64(part))
-		}
-		seed = mix64(seed ^ uint64(key.port)<<8 ^ uint64(key.proto))
-		ps = make([]*nat.Pool, c.workers)
-		for i := range ps {
-			ps[i] = nat.NewPool(key.ports.Lo, key.ports.Hi, i, c.workers, key.rest, mix64(seed+uint64(i)))
-		}
+		ps = newPools(key, c.workers, c.seed)
 	}
 	c.s.pools[key] = ps
+	return ps
+}
+
+// newPools makes a pool for each worker.
+func newPools(key poolKey, workers int, seeds Seed) []*nat.Pool {
+	seed := seeds.words(forPorts)[0]
+	for _, part := range [][]byte{key.local[:8], key.local[8:], key.backend[:8], key.backend[8:]} {
+		seed = mix64(seed ^ binary.LittleEndian.Uint64(part))
+	}
+	seed = mix64(seed ^ uint64(key.port)<<8 ^ uint64(key.proto))
+	ps := make([]*nat.Pool, workers)
+	for i := range ps {
+		ps[i] = nat.NewPool(key.ports.Lo, key.ports.Hi, i, workers, key.rest, mix64(seed+uint64(i)))
+	}
 	return ps
 }

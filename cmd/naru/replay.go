@@ -39,6 +39,8 @@ func replayCommand() *cli.Command {
 			&cli.StringFlag{Name: "expect", Usage: "compare with what an earlier run left in `DIR`; exit 7 if it differs"},
 			&cli.BoolFlag{Name: "regen", Usage: "renew what is in the folder of --expect instead"},
 			&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "make every random choice from `N`"},
+			&cli.StringFlag{Name: stateOut, Usage: "leave off at the end of the captures: write to `FILE` what a run needs to go on"},
+			&cli.StringFlag{Name: "state-in", Usage: "go on where the run left off that wrote `FILE`"},
 			&cli.StringFlag{Name: "script", Usage: "let happen what `FILE` says, at its times"},
 			&cli.StringFlag{Name: "interface", Aliases: []string{"i"},
 				Usage: "send the result into `[LEG=]IFACE`, of one leg or of all"},
@@ -148,6 +150,11 @@ func (j *replayJob) checkFlags() error {
 	for _, name := range append(slices.Clone(j.names), c.String("config"), c.String("script")) {
 		if name == "-" {
 			stdin++
+		}
+	}
+	for _, flag := range []string{"state-in", stateOut} {
+		if c.String(flag) == "-" {
+			return usagef("--%s - is not possible; give a file", flag)
 		}
 	}
 	switch {

@@ -73,27 +73,29 @@ func (j *replayJob) apart(outputs map[string]string) error {
 			taken = append(taken, file{path, info})
 		}
 	}
-	for _, path := range append([]string{j.c.String("script")}, j.names...) {
+	for _, path := range append([]string{j.c.String("script"), j.c.String("state-in")}, j.names...) {
 		take(path)
 	}
 	if j.c.String("vip") == "" {
 		take(j.c.String("config"))
 	}
 	seen := map[string]bool{}
-	for _, name := range goldenNames {
-		path := outputs[name]
+	for _, name := range append([]string{stateOut}, goldenNames...) {
+		path, flag := outputs[name], outputFlags[name]
+		if name == stateOut {
+			path, flag = j.c.String(stateOut), stateOut
+		}
 		if path == "" {
 			continue
 		}
 		if seen[path] {
-			return usagef("--%s %s: another output goes there too; give each a file of its own", outputFlags[name], path)
+			return usagef("--%s %s: another output goes there too; give each a file of its own", flag, path)
 		}
 		seen[path] = true
 		info, err := os.Stat(path)
 		for i := 0; err == nil && i < len(taken); i++ {
 			if os.SameFile(info, taken[i].info) {
-				return usagef("--%s %s would overwrite what is read from %s; give another file", outputFlags[name], path,
-					taken[i].path)
+				return usagef("--%s %s would overwrite what is read from %s; give another file", flag, path, taken[i].path)
 			}
 		}
 	}
@@ -147,11 +149,18 @@ func (j *replayJob) run(outputs map[string]string) (*replay.Result, error) {
 	if f := files[replay.GoldenFlows]; f != nil {
 		opt.Flows = f
 	}
+	state, err := j.states(&opt)
+	if err != nil {
+		return nil, err
+	}
 	r, err := replay.New(opt)
 	if err != nil {
-		return nil, scriptError(j.c.String("script"), err)
+		return nil, j.named(err)
 	}
 	result, err := j.feed(r, src, p)
+	if err == nil {
+		err = j.keep(state)
+	}
 	if err != nil {
 		return nil, err
 	}

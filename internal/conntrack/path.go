@@ -99,6 +99,9 @@ func (t *Table) DropPath(id PathID) bool {
 // PathGone reports whether a dropped path has lost its last connection.
 func (t *Table) PathGone(id PathID) bool { p := t.paths.at(id); return !p.pinned && p.refs == 0 }
 
+// PathPinned reports whether a configuration names a path.
+func (t *Table) PathPinned(id PathID) bool { return t.paths.at(id).pinned }
+
 // PinPath names a dropped path again.
 func (t *Table) PinPath(id PathID) { t.paths.at(id).pinned = true }
 

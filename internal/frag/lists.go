@@ -39,6 +39,14 @@ func (l *lists) move(list int, item uint32) {
 	l.push(list, item)
 }
 
+// all returns the items of a list in their order.
+func (l *lists) all(list int) (items []uint32) {
+	for n := l.first(list); n != none; n = l.item(l.links[n].next) {
+		items = append(items, n)
+	}
+	return items
+}
+
 func (l *lists) first(list int) uint32 { return l.item(l.links[l.items+uint32(list)].next) }
 func (l *lists) last(list int) uint32  { return l.item(l.links[l.items+uint32(list)].prev) }
 

@@ -10,18 +10,19 @@ import (
 // may is the drawing of docs/design.md: a package, and which of ours it may import.
 var may = map[string]string{
 	"internal/wire":      "",
-	"sched":              "",
-	"nat":                "internal/wire",
+	"internal/state":     "",
+	"sched":              "internal/state",
+	"nat":                "internal/wire internal/state",
 	"dsr":                "internal/wire",
-	"internal/conntrack": "internal/wire",
+	"internal/conntrack": "internal/wire internal/state",
 	"internal/neigh":     "internal/wire",
-	"internal/frag":      "internal/wire",
+	"internal/frag":      "internal/wire internal/state",
 	"internal/steer":     "internal/wire",
-	"internal/affinity":  "internal/wire",
+	"internal/affinity":  "internal/wire internal/state",
 	"forwarder": "internal/wire sched internal/affinity internal/conntrack internal/neigh internal/frag internal/steer nat " +
-		"dsr",
+		"dsr internal/state",
 
-	"internal/roster": "internal/wire forwarder",
+	"internal/roster": "internal/wire forwarder internal/state",
 	"internal/admin":  "",
 	"internal/health": "",
 
@@ -43,7 +44,7 @@ var may = map[string]string{
 		"internal/record internal/explain internal/kernel internal/compile internal/roster internal/health internal/admin",
 
 	"internal/replay": "internal/wire internal/conntrack nat forwarder internal/config internal/host internal/compile " +
-		"internal/roster internal/record internal/link/pcapfile",
+		"internal/roster internal/record internal/link/pcapfile internal/state",
 
 	"lab/server": "",
 	"lab":        "lab/server internal/record internal/backend sched",

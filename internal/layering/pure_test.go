@@ -14,7 +14,7 @@ import (
 // pure are the packages of the data path, those that are imported first: they see packets, and the time only as an
 // argument.
 var pure = []string{
-	"internal/wire", "sched", "nat", "dsr", "internal/conntrack", "internal/neigh", "internal/frag", "internal/steer", "forwarder",
+	"internal/wire", "internal/state", "sched", "nat", "dsr", "internal/conntrack", "internal/neigh", "internal/frag", "internal/steer", "forwarder",
 	"internal/roster",
 }
 

@@ -45,6 +45,12 @@ type Options struct {
 	// Backends says who answers for the backends.
 	Backends Backends
 	Sim      Simulation // of Simulated backends
+	// StateIn is where an earlier run has left off, as it wrote it to its StateOut; this run goes on there. It needs the same
+	// Config, Seed, Backends, Sim and Table. nil: from the beginning.
+	StateIn io.Reader
+	// StateOut gets, at the end, where this run leaves off; what living connections, simulated ends and the script still do
+	// is left to the run that goes on. nil: off.
+	StateOut io.Writer
 	// Table is the capacity of the connection table; 0: that of the configuration, at most 1048576.
 	Table int
 }
@@ -68,6 +74,7 @@ type Replay struct {
 	opt      Options
 	cfg      *config.Config
 	earlier  []*config.Config // that were reloaded since
+	reloaded []string         // the files of the reloads
 	compiled forwarder.Config
 	snapshot *forwarder.Snapshot
 	engine   *forwarder.Engine
@@ -92,26 +99,20 @@ type Replay struct {
 	err    error
 }
 
-// New makes a replay. The error is one of the configuration or the script.
+// New makes a replay. The error is one of the configuration or the script, or of StateIn.
 func New(opt Options) (*Replay, error) {
 	r := &Replay{opt: opt, cfg: opt.Config, script: opt.Script, now: begin, tick: begin.Add(tickStep), pause: begin,
 		buf: make([]byte, room)}
 	if err := r.checkScript(); err != nil {
 		return nil, err
 	}
-	if err := r.configure(); err != nil {
+	if opt.Table == 0 {
+		r.opt.Table = min(max(1024, r.cfg.Node.Connections), maxTable)
+	}
+	if err := r.start(); err != nil {
 		return nil, err
 	}
-	if opt.Table == 0 {
-		opt.Table = min(max(1024, r.cfg.Node.Connections), maxTable)
-	}
-	var err error
-	r.engine, err = forwarder.New(forwarder.Options{Seed: seed(opt.Seed), Workers: 1, Connections: opt.Table}, r.snapshot)
-	if err != nil {
-		return nil, fmt.Errorf("replay: %w", err)
-	}
 	r.out = forwarder.NewOutput(len(r.compiled.Legs))
-	r.result.begin(r)
 	r.engine.WatchEnds(r.ended)
 	if opt.Frames != nil {
 		r.frames = newFrameWriter(opt.Frames, r.cfg)
@@ -124,10 +125,31 @@ func New(opt Options) (*Replay, error) {
 	if opt.Flows != nil {
 		r.flows = newFlowWriter(opt.Flows)
 	}
-	if opt.Backends == Simulated {
-		r.sim = newSimulation(r, opt.Sim)
-	}
 	return r, nil
+}
+
+// start makes the engine, new or as StateIn says, and the simulated ends.
+func (r *Replay) start() error {
+	if r.opt.StateIn != nil {
+		return r.goOn()
+	}
+	if err := r.configure(); err != nil {
+		return err
+	}
+	var err error
+	if r.engine, err = forwarder.New(r.engineOptions(), r.snapshot); err != nil {
+		return fmt.Errorf("replay: %w", err)
+	}
+	r.engine.Apply(r.now)
+	r.result.begin(r)
+	if r.opt.Backends == Simulated {
+		r.sim = newSimulation(r, r.opt.Sim)
+	}
+	return nil
+}
+
+func (r *Replay) engineOptions() forwarder.Options {
+	return forwarder.Options{Seed: seed(r.opt.Seed), Workers: 1, Connections: r.opt.Table}
 }
 
 // seed is the engine's seed of a number, as naru run --seed makes it.
@@ -138,6 +160,14 @@ func seed(n uint64) (s forwarder.Seed) {
 
 // configure compiles r.cfg for the state of the roster.
 func (r *Replay) configure() error {
+	if err := r.compile(); err != nil {
+		return err
+	}
+	return r.recompile()
+}
+
+// compile puts r.cfg into the engine's words.
+func (r *Replay) compile() error {
 	compiled, err := compile.Config(r.cfg, compile.Offline(r.cfg, r.earlier...))
 	if err != nil {
 		return fmt.Errorf("replay: %w", err)
@@ -145,10 +175,10 @@ func (r *Replay) configure() error {
 	r.roster.Configure(r.now, members(r.cfg))
 	r.compiled = compiled
 	r.legs.set(r.cfg, &compiled)
-	return r.recompile()
+	return nil
 }
 
-// recompile hands the engine a snapshot with the roster's present state.
+// recompile hands the engine a snapshot with the roster's present state, which holds from now on.
 func (r *Replay) recompile() error {
 	r.roster.Fill(&r.compiled)
 	next, err := forwarder.Compile(r.compiled, 1, seed(r.opt.Seed), r.snapshot)
@@ -158,6 +188,7 @@ func (r *Replay) recompile() error {
 	r.snapshot = next
 	if r.engine != nil {
 		r.engine.Swap(next)
+		r.engine.Apply(r.now)
 	}
 	return nil
 }
@@ -312,9 +343,13 @@ func (r *Replay) collect() {
 }
 
 // Finish ends the run: what simulated ends still have to do happens, living connections are logged, everything is
-// written. The script's events behind the last packet do not happen.
+// written. The script's events behind the last packet do not happen. With StateOut the run that goes on does all that.
 func (r *Replay) Finish() (*Result, error) {
-	r.sim.drain()
+	if r.opt.StateOut != nil {
+		r.fail(r.save())
+	} else {
+		r.sim.drain()
+	}
 	r.result.end(r)
 	if r.frames != nil {
 		r.fail(r.frames.out.Flush())

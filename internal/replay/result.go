@@ -145,7 +145,7 @@ func (r *Result) end(run *Replay) {
 	})
 	for i := range open {
 		r.count(&open[i])
-		if run.flows != nil {
+		if run.flows != nil && run.opt.StateOut == nil {
 			run.flows.write(&open[i], run.now, "open", run.sim.ended(&open[i]))
 		}
 	}

@@ -148,7 +148,7 @@ func (r *Replay) follow(s *Step) {
 			r.fail(fmt.Errorf("script line %d: %w", s.Line, err))
 			return
 		}
-		r.earlier, r.cfg = append(r.earlier, r.cfg), cfg
+		r.earlier, r.reloaded, r.cfg = append(r.earlier, r.cfg), append(r.reloaded, s.Reload), cfg
 		r.fail(r.configure())
 		if r.sim != nil {
 			r.sim.configure()

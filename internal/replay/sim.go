@@ -69,8 +69,26 @@ type mark struct {
 type simEvent struct {
 	at     wire.Time
 	serial uint64
-	do     func()
+	kind   simKind
+	flow   *simFlow // nil: of no flow that is known
+	frame  []byte   // atBackend, atClient
+	server bool     // retransmit: the backend's end
+	timer  uint64   // retransmit: the end's timer then
+	data   bool     // serve: the request had data
 }
+
+// simKind says what happens.
+type simKind uint8
+
+// What happens.
+const (
+	atBackend  simKind = iota // a frame arrives at a backend
+	atClient                  // a frame arrives on the clients' side
+	retransmit                // the timer of an end runs out
+	serve                     // a backend answers a request
+	serveUDP                  // a backend answers a datagram
+	simKinds
+)
 
 type simEvents []simEvent
 
@@ -130,14 +148,30 @@ func (s *simulation) run(at wire.Time) {
 	for s != nil && len(s.events) > 0 && s.events[0].at <= at {
 		e := heap.Pop(&s.events).(simEvent)
 		s.r.stampNow()
-		e.do()
+		s.happen(&e)
+	}
+}
+
+func (s *simulation) happen(e *simEvent) {
+	switch e.kind {
+	case atBackend:
+		s.atBackend(e.flow, e.frame)
+	case atClient:
+		s.atClient(e.flow, e.frame)
+	case retransmit:
+		s.timeUp(e.flow, e.flow.end(e.server), e.timer)
+	case serve:
+		s.served(e.flow, e.data)
+	case serveUDP:
+		s.fromServer(e.flow, &segment{payload: make([]byte, min(s.opt.Reply, simMSS))})
 	}
 }
 
 // after puts something off.
-func (s *simulation) after(d time.Duration, do func()) {
+func (s *simulation) after(d time.Duration, e simEvent) {
 	s.serial++
-	heap.Push(&s.events, simEvent{s.r.now.Add(d), s.serial, do})
+	e.at, e.serial = s.r.now.Add(d), s.serial
+	heap.Push(&s.events, e)
 }
 
 // drain lets the ends come to an end.
@@ -190,16 +224,16 @@ func (s *simulation) sent(_ wire.Time, f *wire.Frame) {
 		return
 	}
 	frame := append([]byte(nil), f.Bytes()...)
-	from := s.current
-	if mac := wire.MAC(frame[:6]); s.macs[mac] {
-		s.after(simHop, func() { s.atBackend(from, mac, frame) })
-	} else {
-		s.after(simHop, func() { s.atClient(from, frame) })
+	kind := atClient
+	if s.macs[wire.MAC(frame[:6])] {
+		kind = atBackend
 	}
+	s.after(simHop, simEvent{kind: kind, flow: s.current, frame: frame})
 }
 
 // atBackend is the arrival of a frame at a backend.
-func (s *simulation) atBackend(from *simFlow, mac wire.MAC, frame []byte) {
+func (s *simulation) atBackend(from *simFlow, frame []byte) {
+	mac := wire.MAC(frame[:6])
 	seg, ok := s.unwrap(frame)
 	fl := from
 	if fl == nil && ok {

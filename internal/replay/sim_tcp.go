@@ -176,18 +176,28 @@ func (s *simulation) keep(fl *simFlow, e *simEnd, g *segment, frame []byte) {
 // arm starts the timer of an end anew.
 func (s *simulation) arm(fl *simFlow, e *simEnd) {
 	e.timer++
-	mine := e.timer
-	s.after(simRTO<<e.tries, func() {
-		if mine != e.timer || len(e.segments) == 0 || fl.reset {
-			return
-		}
-		if e.tries++; e.tries > simTries {
-			fl.gaveUp, e.segments = true, nil
-			return
-		}
-		s.again(fl, e)
-		s.arm(fl, e)
-	})
+	s.after(simRTO<<e.tries, simEvent{kind: retransmit, flow: fl, server: e == &fl.server, timer: e.timer})
+}
+
+// timeUp is the end of a timer of an end, if it is still the one that counts.
+func (s *simulation) timeUp(fl *simFlow, e *simEnd, timer uint64) {
+	if timer != e.timer || len(e.segments) == 0 || fl.reset {
+		return
+	}
+	if e.tries++; e.tries > simTries {
+		fl.gaveUp, e.segments = true, nil
+		return
+	}
+	s.again(fl, e)
+	s.arm(fl, e)
+}
+
+// end returns one end of a flow.
+func (fl *simFlow) end(server bool) *simEnd {
+	if server {
+		return &fl.server
+	}
+	return &fl.client
 }
 
 // again sends what was not acknowledged for the longest time.
@@ -308,18 +318,20 @@ func (s *simulation) serve(fl *simFlow, g *segment) {
 		}
 		return
 	}
-	request := len(g.payload) > 0
-	s.after(s.opt.Delay, func() {
-		if fl.reset {
-			return
-		}
-		if request && s.opt.Reply > 0 {
-			s.write(fl, segment{payload: make([]byte, s.opt.Reply)})
-		}
-		if e.heardFIN && !e.fin {
-			s.write(fl, segment{flags: wire.FIN})
-		}
-	})
+	s.after(s.opt.Delay, simEvent{kind: serve, flow: fl, data: len(g.payload) > 0})
+}
+
+// served is the answer to a request; data says whether there was anything to answer.
+func (s *simulation) served(fl *simFlow, data bool) {
+	if fl.reset {
+		return
+	}
+	if data && s.opt.Reply > 0 {
+		s.write(fl, segment{payload: make([]byte, s.opt.Reply)})
+	}
+	if e := &fl.server; e.heardFIN && !e.fin {
+		s.write(fl, segment{flags: wire.FIN})
+	}
 }
 
 // write lets a backend send data, a FIN or a RST; before the handshake is over it waits.
@@ -369,15 +381,13 @@ func (s *simulation) toNaru(fl *simFlow, frame []byte) {
 		return
 	}
 	if !s.lost() {
-		s.after(simHop, func() { s.atClient(fl, frame) })
+		s.after(simHop, simEvent{kind: atClient, flow: fl, frame: frame})
 	}
 }
 
 // serverUDP answers a datagram.
 func (s *simulation) serverUDP(fl *simFlow) {
 	if s.opt.Reply >= 0 {
-		s.after(s.opt.Delay, func() {
-			s.fromServer(fl, &segment{payload: make([]byte, min(s.opt.Reply, simMSS))})
-		})
+		s.after(s.opt.Delay, simEvent{kind: serveUDP, flow: fl})
 	}
 }

@@ -1,0 +1,271 @@
+package replay
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"naru/forwarder"
+	"naru/internal/config"
+	"naru/internal/state"
+)
+
+// A state file is a line of JSON that says what it is of, the values, and the SHA-256 of both. stateFormat is the version
+// of the values: it changes with them.
+const (
+	stateKind   = "ReplayState"
+	stateFormat = 1
+
+	longestHead = 1 << 20 // bytes of the first line: our own choice
+	longestName = 4096    // bytes of a name
+)
+
+// stateHead is the first line of a state file.
+type stateHead struct {
+	Kind       string `json:"kind"`
+	APIVersion string `json:"apiVersion"`
+	Format     int    `json:"format"`
+
+	Seed          uint64     `json:"seed"`
+	Configuration string     `json:"configuration"` // of the beginning
+	Reloads       []reload   `json:"reloads"`       // that have happened, in order
+	Backends      string     `json:"backends"`
+	Simulation    Simulation `json:"simulation"`
+	Table         int        `json:"table"`
+
+	Packets     uint64  `json:"packets"` // so far, for those who read it
+	Seconds     float64 `json:"seconds"`
+	Connections uint64  `json:"connections"`
+
+	Length int `json:"length"` // bytes of the values
+}
+
+// reload is a configuration that a script has loaded.
+type reload struct {
+	File          string `json:"file"`
+	Configuration string `json:"configuration"`
+}
+
+var backendsNames = [...]string{AsCaptured: "captured", Recorded: "recorded", Simulated: "simulated"}
+
+// fingerprint tells configurations apart by what they say: not by the file's name, its order of keys or its comments.
+func fingerprint(cfg *config.Config) (string, error) {
+	c := *cfg
+	c.File = ""
+	b, err := json.Marshal(c)
+	if err != nil {
+		return "", fmt.Errorf("replay: configuration: %w", err)
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:8]), nil
+}
+
+// head says what this run is of.
+func (r *Replay) head() (h stateHead, err error) {
+	h = stateHead{Kind: stateKind, APIVersion: "naru/v1", Format: stateFormat, Seed: r.opt.Seed, Reloads: []reload{},
+		Backends: backendsNames[r.opt.Backends], Simulation: r.opt.Sim, Table: r.opt.Table}
+	all := append(slices.Clone(r.earlier), r.cfg)
+	if h.Configuration, err = fingerprint(all[0]); err != nil {
+		return h, err
+	}
+	for i, file := range r.reloaded {
+		print, err := fingerprint(all[i+1])
+		if err != nil {
+			return h, err
+		}
+		h.Reloads = append(h.Reloads, reload{file, print})
+	}
+	return h, nil
+}
+
+// save writes the state.
+func (r *Replay) save() error {
+	if r.err != nil {
+		return nil // the first error is told
+	}
+	h, err := r.head()
+	if err != nil {
+		return err
+	}
+	c := state.NewWriter()
+	r.carry(c)
+	if err := r.engine.Save(c); err != nil {
+		return fmt.Errorf("replay: %w", err)
+	}
+	r.sim.carry(c)
+	r.result.carry(c)
+	h.Packets, h.Seconds = r.result.Packets, float64(r.result.latest/1000)/1e6
+	h.Connections, h.Length = r.engine.Counters().Active, len(c.Bytes())
+	line, err := json.Marshal(h)
+	if err != nil {
+		return fmt.Errorf("replay: state: %w", err)
+	}
+	file := append(append(line, '\n'), c.Bytes()...)
+	sum := sha256.Sum256(file)
+	if _, err := r.opt.StateOut.Write(append(file, sum[:]...)); err != nil {
+		return fmt.Errorf("replay: state: %w", err)
+	}
+	return nil
+}
+
+// StateError says that a state cannot be gone on from.
+type StateError struct{ Why string }
+
+// Error says why.
+func (e *StateError) Error() string { return "replay: what to go on from " + e.Why }
+
+func stateError(format string, args ...any) error { return &StateError{fmt.Sprintf(format, args...)} }
+
+// readState reads a state file and finds out whether it is whole.
+func readState(in io.Reader) (h stateHead, values []byte, err error) {
+	file, err := io.ReadAll(in)
+	if err != nil {
+		return h, nil, fmt.Errorf("replay: state: %w", err)
+	}
+	line, rest, found := bytes.Cut(file[:min(len(file), longestHead)], []byte{'\n'})
+	if json.Unmarshal(line, &h) != nil || h.Kind != stateKind {
+		return h, nil, stateError("is no state: it does not begin with a line of kind %s, as --state-out writes it", stateKind)
+	}
+	if h.APIVersion != "naru/v1" || h.Format != stateFormat {
+		return h, nil, stateError("is of format %s %d, this naru reads naru/v1 %d; make it again with this naru", h.APIVersion,
+			h.Format, stateFormat)
+	}
+	rest = file[len(line)+min(1, len(file)-len(line)):]
+	if want := h.Length + sha256.Size; !found || h.Length < 0 || len(rest) != want {
+		return h, nil, stateError("has %d bytes behind its first line, there were %d; it was cut or added to", len(rest), want)
+	}
+	end := len(file) - sha256.Size
+	if sum := sha256.Sum256(file[:end]); !bytes.Equal(sum[:], file[end:]) {
+		return h, nil, stateError("is damaged: its bytes are not those that were written")
+	}
+	return h, rest[:h.Length], nil
+}
+
+// fits compares what a state is of with what this run is of.
+func (r *Replay) fits(h *stateHead) error {
+	own, err := r.head()
+	if err != nil {
+		return err
+	}
+	switch {
+	case h.Configuration != own.Configuration:
+		return stateError("is of another configuration: %s, this one is %s", h.Configuration, own.Configuration)
+	case h.Seed != own.Seed:
+		return stateError("is of seed %d, this run has seed %d", h.Seed, own.Seed)
+	case h.Backends != own.Backends:
+		return stateError("is of backends %s, this run has backends %s", h.Backends, own.Backends)
+	case h.Simulation != own.Simulation:
+		return stateError("is of simulated backends %+v, this run has %+v", h.Simulation, own.Simulation)
+	case h.Table != own.Table:
+		return stateError("is of a table of %d connections, this run has one of %d", h.Table, own.Table)
+	}
+	return nil
+}
+
+// goOn makes the engine that StateIn is of.
+func (r *Replay) goOn() error {
+	h, values, err := readState(r.opt.StateIn)
+	if err != nil {
+		return err
+	}
+	if err := r.fits(&h); err != nil {
+		return err
+	}
+	for _, done := range h.Reloads {
+		if err := r.reloadAgain(&done); err != nil {
+			return err
+		}
+	}
+	if err := r.compile(); err != nil {
+		return err
+	}
+	c := state.NewReader(values)
+	r.carry(c)
+	r.roster.Fill(&r.compiled)
+	r.engine, r.snapshot, err = forwarder.Restore(r.engineOptions(), r.compiled, c)
+	if err != nil {
+		return stateError("does not fit: %v", err)
+	}
+	if r.opt.Backends == Simulated {
+		r.sim = newSimulation(r, r.opt.Sim)
+	}
+	r.sim.carry(c)
+	r.result.begin(r)
+	r.result.carry(c)
+	if err := c.Err(); err != nil {
+		return stateError("does not fit: %v", err)
+	}
+	for r.based && len(r.script) > 0 && r.script[0].at() <= r.now {
+		r.script = r.script[1:] // it has happened
+	}
+	return nil
+}
+
+// reloadAgain reads a configuration that the run before has reloaded.
+func (r *Replay) reloadAgain(done *reload) error {
+	if r.opt.Load == nil {
+		return errors.New("replay: nobody can load " + done.File)
+	}
+	cfg, err := r.opt.Load(done.File)
+	if err != nil {
+		return fmt.Errorf("replay: the state is of a run that has reloaded %s: %w", done.File, err)
+	}
+	print, err := fingerprint(cfg)
+	if err != nil {
+		return err
+	}
+	if print != done.Configuration {
+		return stateError("is of a run that has reloaded %s with the configuration %s, which now is %s", done.File,
+			done.Configuration, print)
+	}
+	if !slices.Equal(cfg.Interfaces, r.cfg.Interfaces) {
+		return stateError("is of a run that has reloaded %s, which has other interfaces now", done.File)
+	}
+	r.earlier, r.reloaded, r.cfg = append(r.earlier, r.cfg), append(r.reloaded, done.File), cfg
+	return nil
+}
+
+// carry carries the times and the roster.
+func (r *Replay) carry(c *state.Coder) {
+	c.Section("times")
+	c.Bool(&r.based)
+	state.All(c, &r.base, &r.stamp)
+	state.All(c, &r.now, &r.tick, &r.pause)
+	c.Check(r.now >= begin && r.tick >= begin && r.pause >= begin && r.now <= begin+forever, "a time")
+	r.roster.Carry(c)
+}
+
+// carry carries the counts of captured packets and of connections that have ended.
+func (r *Result) carry(c *state.Coder) {
+	c.Section("result")
+	state.All(c, &r.Packets, &r.Cut, &r.NotEthernet, &r.PassedBy)
+	state.Num(c, &r.latest)
+	services := make([]Service, c.Count(len(r.Services), longestName*longestName))
+	copy(services, r.Services)
+	r.Services = services
+	if c.Reading() {
+		r.place = map[[2]string]*Backend{} // a backend that a reload brought has none before its first connection
+	}
+	for i := range services {
+		s := &services[i]
+		c.Text(&s.Name, longestName)
+		c.Text(&s.Mode, longestName)
+		backends := make([]*Backend, c.Count(len(s.Backends), longestName*longestName))
+		copy(backends, s.Backends)
+		s.Backends = backends
+		for k := range backends {
+			if c.Reading() {
+				backends[k] = &Backend{}
+			}
+			b := backends[k]
+			c.Text(&b.Name, longestName)
+			state.All(c, &b.Flows, &b.Packets, &b.Bytes)
+			r.place[[2]string{s.Name, b.Name}] = b
+		}
+	}
+}
