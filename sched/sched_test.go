@@ -126,6 +126,19 @@ func TestSequencesOfIPVS(t *testing.T) {
 	}
 }
 
+func TestTurnStaysWhoseItIsWhileAnotherDrains(t *testing.T) {
+	o := sched.Options{Kind: sched.RR}
+	s := sched.New(o, backends(1, 1, 1, 1), nil)
+	got := sequence(s, 2)
+	for _, weights := range [][]uint32{{0, 1, 1, 1}, {1, 1, 1, 1}, {1, 1, 1, 0}, {1, 0, 1, 1}} {
+		s = sched.New(o, backends(weights...), s)
+		got += " " + sequence(s, 3)
+	}
+	if want := "AB CDB CDA BCA CDA"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 // together runs many picks on several goroutines and counts what each backend got.
 func together(s sched.Scheduler, backends, picks int) []int64 {
 	hits := make([]atomic.Int64, backends)

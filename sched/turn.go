@@ -6,16 +6,22 @@ import "sync/atomic"
 // weight down to 1, all weights divided by what divides them all, and at each level those whose weight reaches it get one
 // connection each. So 4, 3 and 2 give AABABCABC. Without weights there is one level.
 //
-// A member that is full, or whose share leaves this turn out, passes the turn on.
+// A member that is full, or whose share leaves this turn out, passes the turn on. The turn is a place in the whole list,
+// so that one that drains, or is down for a while, does not shift it.
 type turn struct {
 	set
-	state  *atomic.Uint64 // the level in the upper half, 0 before the first turn; the next member to look at in the lower
-	levels []uint32
+	state  *atomic.Uint64 // the level in the upper half, 0 before the first turn; the next place to look at in the lower
+	levels []uint32       // by place in the list, 0 for those of weight 0
+	who    []uint16       // the member there
 	top    uint32
 }
 
 func newTurn(k Kind, s set, old *turn) *turn {
-	t := &turn{set: s, levels: make([]uint32, len(s.members))}
+	places := 0
+	if n := len(s.members); n > 0 {
+		places = s.members[n-1].index + 1
+	}
+	t := &turn{set: s, levels: make([]uint32, places), who: make([]uint16, places)}
 	if old != nil {
 		t.state = old.state
 	} else {
@@ -26,8 +32,9 @@ func newTurn(k Kind, s set, old *turn) *turn {
 		divisor = gcd(s.members[i].weight, divisor)
 	}
 	for i := range s.members {
-		t.levels[i] = uint32(s.members[i].weight / divisor)
-		t.top = max(t.top, t.levels[i])
+		at := s.members[i].index
+		t.levels[at], t.who[at] = uint32(s.members[i].weight/divisor), uint16(i)
+		t.top = max(t.top, t.levels[at])
 	}
 	return t
 }
@@ -74,7 +81,7 @@ func (t *turn) next() *member {
 			at++
 		}
 		if t.state.CompareAndSwap(old, uint64(level)<<32|uint64(at+1)) {
-			return &t.members[at]
+			return &t.members[t.who[at]]
 		}
 	}
 }
