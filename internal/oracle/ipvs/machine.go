@@ -98,7 +98,9 @@ func run(ctx context.Context, dir string, k *kernel, all []Case) ([]Result, erro
 		"-append", "console=ttyS0 quiet panic=-1 mitigations=off", "-serial", "file:"+console, "-serial", "stdio")
 	var out, problems bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &problems
-	if err := cmd.Run(); err != nil {
+	if err := cmd.Run(); ctx.Err() != nil {
+		return nil, fmt.Errorf("the machine was not finished: %w%s", ctx.Err(), tail(console))
+	} else if err != nil {
 		return nil, fmt.Errorf("%s: %w %s%s", emulator, err, problems.String(), tail(console))
 	}
 	results, err := parse(out.String())

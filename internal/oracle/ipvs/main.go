@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
+	"syscall"
 	"time"
 )
 
@@ -19,7 +21,9 @@ func main() {
 	verbose := flag.Bool("v", false, "show every case with its choices")
 	limit := flag.Duration("timeout", 3*time.Minute, "for the virtual machine")
 	flag.Parse()
-	good, err := oracle(*pkg, *limit, *verbose)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	good, err := oracle(ctx, *pkg, *limit, *verbose)
 	switch {
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "oracle-ipvs:", err)
@@ -30,7 +34,7 @@ func main() {
 }
 
 // oracle does everything and reports whether all is as documented.
-func oracle(pkg string, limit time.Duration, verbose bool) (bool, error) {
+func oracle(ctx context.Context, pkg string, limit time.Duration, verbose bool) (bool, error) {
 	if runtime.GOARCH != "amd64" {
 		return false, fmt.Errorf("only for amd64: the virtual machine runs this very program")
 	}
@@ -54,7 +58,7 @@ func oracle(pkg string, limit time.Duration, verbose bool) (bool, error) {
 		return false, err
 	}
 	all := cases()
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	started := time.Now()
 	theirs, err := run(ctx, dir, k, all)
