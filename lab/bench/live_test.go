@@ -19,7 +19,7 @@ func program(t *testing.T) string {
 	t.Helper()
 	wiretest.Root(t)
 	exe := filepath.Join(t.TempDir(), "naru")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", exe, "naru/cmd/naru")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-s -w", "-o", exe, "naru/cmd/naru")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -46,8 +46,25 @@ func TestTrafficArrivesWhole(t *testing.T) {
 			metrics = append(metrics, m)
 		}
 	}
-	o := Options{Systems: choose("nft", "fullnat"), Metrics: metrics, Rounds: 1, Time: 300 * time.Millisecond,
-		Flows: 128, Many: 2000, Exe: program(t)}
+	exe := program(t)
+	arriveWhole(t, Options{Systems: choose("nft", "fullnat"), Metrics: metrics, Exe: exe})
+	xdp := choose("fullnat")[0].With("xdp")
+	arriveWhole(t, Options{Systems: []System{xdp}, Metrics: metrics[:3], Exe: exe})
+	states, err := lab.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range states {
+		if strings.HasPrefix(s.Name, fmt.Sprintf("bench%d", os.Getpid())) {
+			t.Errorf("left behind: lab %s", s.Name)
+		}
+	}
+}
+
+// arriveWhole runs every metric for a moment and looks that there is a figure of each.
+func arriveWhole(t *testing.T, o Options) {
+	t.Helper()
+	o.Rounds, o.Time, o.Flows, o.Many = 1, 100*time.Millisecond, 128, 2000
 	r, err := Run(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -67,15 +84,6 @@ func TestTrafficArrivesWhole(t *testing.T) {
 					t.Errorf("%s %s through %s: %+v", m.Name, f.name, s.Name, x)
 				}
 			}
-		}
-	}
-	states, err := lab.List()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range states {
-		if strings.HasPrefix(s.Name, fmt.Sprintf("bench%d", os.Getpid())) {
-			t.Errorf("left behind: lab %s", s.Name)
 		}
 	}
 }

@@ -102,12 +102,17 @@ func (l Layout) serverLeg() string {
 	return backendLeg
 }
 
-// topology returns the network. direct says that servers send everything for other networks to the balancer.
-func (l Layout) topology() lab.Topology {
+// topology returns the network. finished says that the client and the servers finish checksums themselves.
+func (l Layout) topology(finished bool) lab.Topology {
 	eth := func(name string, a netip.Addr) lab.Interface {
 		return lab.Interface{Name: name, Addrs: []netip.Prefix{netip.PrefixFrom(a, 24)}}
 	}
-	client := lab.Node{Name: clientNode, Sysctls: quiet, Interfaces: []lab.Interface{eth(endLeg, l.clientAddr())},
+	end := func(a netip.Addr) []lab.Interface {
+		i := eth(endLeg, a)
+		i.NoChecksum = finished
+		return []lab.Interface{i}
+	}
+	client := lab.Node{Name: clientNode, Sysctls: quiet, Interfaces: end(l.clientAddr()),
 		Routes: []lab.Route{{To: netip.PrefixFrom(vip, 32), Via: l.gateway()}}}
 	balancer := lab.Node{Name: balancerNode, Sysctls: quiet}
 	ports := lab.Node{Name: switchNode, Switch: true, Sysctls: quiet,
@@ -130,7 +135,7 @@ func (l Layout) topology() lab.Topology {
 	}
 	t.Links = append(t.Links, cable(balancerNode, l.serverLeg(), switchNode, balancerNode))
 	for i, name := range serverNodes {
-		server.Name, server.Interfaces = name, []lab.Interface{eth(endLeg, serverAddr(i))}
+		server.Name, server.Interfaces = name, end(serverAddr(i))
 		t.Nodes = append(t.Nodes, server)
 		ports.Interfaces = append(ports.Interfaces, lab.Interface{Name: name})
 		t.Links = append(t.Links, cable(name, endLeg, switchNode, name))
@@ -148,14 +153,14 @@ type network struct {
 	servers []*server // nil until startServers
 }
 
-// buildNetwork builds a layout under a name, with everything known to everybody: no ARP, no learning, no flooding
-// falls into a measurement.
-func buildNetwork(ctx context.Context, name, exe string, layout Layout) (*network, error) {
-	l, err := lab.UpBare(ctx, name, exe, layout.topology())
+// buildNetwork builds the network of a system under a name, with everything known to everybody: no ARP, no learning, no
+// flooding falls into a measurement.
+func buildNetwork(ctx context.Context, name, exe string, s *System) (*network, error) {
+	l, err := lab.UpBare(ctx, name, exe, s.Layout.topology(s.xdp()))
 	if err != nil {
 		return nil, err
 	}
-	n := &network{Lab: l, layout: layout}
+	n := &network{Lab: l, layout: s.Layout}
 	if err := n.prepare(); err != nil {
 		return nil, errors.Join(fmt.Errorf("bench: network: %w", err), l.Down())
 	}

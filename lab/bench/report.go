@@ -23,7 +23,7 @@ type Report struct {
 	Systems    []string `json:"systems"` // in the order of their turns
 	Results    []Result `json:"results"`
 	Failures   []string `json:"failures"` // metrics that gave no figure, each with the reason
-	Notes      []string `json:"notes"`    // what makes the figures doubtful
+	Notes      []string `json:"notes"`    // what makes the figures doubtful, and who was treated differently
 
 	Loads map[Layout]*float64 `json:"loads"` // packets a second beside round trips
 
@@ -83,6 +83,10 @@ func newReport(o *Options) *Report {
 	for _, s := range o.Systems {
 		r.Systems = append(r.Systems, s.Name)
 		r.naru[s.Name] = s.Naru
+		if s.xdp() {
+			r.Notes = append(r.Notes, s.Name+": its client and servers finish checksums themselves (tx off), and XDP takes "+
+				"segmentation offload (tso) from whoever sends to the balancer")
+		}
 	}
 	return r
 }

@@ -62,7 +62,7 @@ func turn(ctx context.Context, o *Options, r *Report, round int, s *System) (err
 	}
 	r.noteForeign(round, s.Name, foreignLoad())
 	runtime.GC() // nobody waits for it now
-	n, err := buildNetwork(ctx, "bench"+strconv.Itoa(os.Getpid()), o.Exe, s.Layout)
+	n, err := buildNetwork(ctx, "bench"+strconv.Itoa(os.Getpid()), o.Exe, s)
 	if err != nil {
 		return err
 	}

@@ -191,8 +191,11 @@ func (s *System) startNaru(_ context.Context, n *network) ([]int, error) {
 
 // Drivers are the ways of naru to get packets in and out that can be compared.
 func Drivers() []string {
-	return []string{"auto", "ring", "mmsg", "auto+busy", "ring+busy", "mmsg+busy"}
+	return []string{"auto", "ring", "mmsg", "xdp", "auto+busy", "ring+busy", "mmsg+busy", "xdp+busy"}
 }
+
+// xdp reports whether the system takes frames in by XDP, which has no words for checksums that are still to be finished.
+func (s *System) xdp() bool { return strings.HasPrefix(s.driver, "xdp") }
 
 // With returns naru in the same mode with one of Drivers, under a name that tells.
 func (s System) With(driver string) System {
