@@ -47,7 +47,7 @@ type Options struct {
 	Slots int
 
 	// Batch is how many frames one Recv hands out and one system call sends, at most DefaultBatch, which 0 means too.
-	// With MMsg each costs 66 KB.
+	// Each costs 66 KB of address space, which takes memory when a frame has used it: with a Ring when a super-frame has.
 	Batch int
 
 	// RecvBuffer is how many bytes may wait to be received, with a Ring of frames longer than the MTU; 0 is
@@ -124,11 +124,7 @@ func Open(name string, opt Options) (*Device, error) {
 		qdisc.close()
 		return nil, err
 	}
-	buffers := opt.Batch
-	if ring != nil {
-		buffers = ringLarge
-	}
-	d := &Device{name: name, index: ifi.Index, rx: newReceiver(rx, buffers), ring: ring}
+	d := &Device{name: name, index: ifi.Index, rx: newReceiver(rx, opt.Batch), ring: ring}
 	d.tx = newSender(driver, qdisc, opt.Batch)
 	d.feat.Store(&features{})
 	d.info.Store(&link.Info{Name: name, Driver: opt.Driver.String(), Index: ifi.Index,

@@ -86,7 +86,7 @@ func listenRx(ifi *net.Interface, opt *Options) (s *sock, r *ring, err error) {
 		}
 		setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, opt.RecvBuffer)
 		if opt.Driver == Ring {
-			if r, err = newRing(fd, opt.Slots, ifi.MTU); err != nil {
+			if r, err = newRing(fd, opt.Slots, ifi.MTU, opt.Batch); err != nil {
 				return err
 			}
 		}

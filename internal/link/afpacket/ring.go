@@ -17,10 +17,6 @@ const (
 	ringBlock = 1 << 20 // bytes the kernel allocates at a time
 	pageSize  = 4096    // of which a block has a whole number
 
-	// ringLarge is how many frames beyond a slot one Recv takes. A megabyte of buffers stays in the cache between the
-	// copy in and the copy out; more made bulk traffic slower.
-	ringLarge = 16
-
 	// ringQuiet is how many times in a row a ring may be found empty before the socket is asked whether it is well. An
 	// idle worker looks a hundred times a second.
 	ringQuiet = 32
@@ -70,8 +66,8 @@ func ringSlot(mtu int) int {
 	return (tpHeadLen + wire.Headroom + frame + 255) / 256 * 256
 }
 
-// newRing makes the socket's ring; it must not be bound yet.
-func newRing(fd, slots, mtu int) (*ring, error) {
+// newRing makes the socket's ring, of which at most batch frames are taken at once; it must not be bound yet.
+func newRing(fd, slots, mtu, batch int) (*ring, error) {
 	for _, o := range []option{
 		{"PACKET_VERSION", unix.PACKET_VERSION, unix.TPACKET_V2},
 		{"PACKET_RESERVE", unix.PACKET_RESERVE, wire.Headroom},
@@ -81,7 +77,7 @@ func newRing(fd, slots, mtu int) (*ring, error) {
 			return nil, err
 		}
 	}
-	r := &ring{len: ringSlot(mtu), large: make([]int, 0, ringLarge), sizes: make([]int, 0, ringLarge)}
+	r := &ring{len: ringSlot(mtu), large: make([]int, 0, batch), sizes: make([]int, 0, batch)}
 	r.ask = r.askSocket
 	block := (max(min(ringBlock, slots*r.len), r.len) + pageSize - 1) / pageSize * pageSize
 	perBlock := block / r.len
@@ -186,9 +182,6 @@ func (r *ring) take(batch []wire.Packet) (n, bytes, truncated int) {
 		h := r.slots[r.head]
 		status := atomic.LoadUint32(&h.Status)
 		if status == unix.TP_STATUS_KERNEL {
-			break
-		}
-		if status&unix.TP_STATUS_COPY != 0 && len(r.large) == cap(r.large) {
 			break
 		}
 		if r.head++; r.head == len(r.slots) {
