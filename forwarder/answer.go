@@ -31,16 +31,33 @@ func tooBigError(mtu int) icmpError {
 	return icmpError{wire.ICMPUnreachable, 4, wire.ICMPv6TooBig, 0, uint32(mtu)}
 }
 
+// refusals says what counts when the refusal of a new connection was answered: why, which is more than that it was.
+var refusals = [wire.NumReasons]wire.Reason{
+	wire.TupleClash: wire.TupleClashAnswered, wire.NoBackend: wire.NoBackendAnswered,
+	wire.BackendFull: wire.BackendFullAnswered, wire.ServiceFull: wire.ServiceFullAnswered,
+	wire.PortsExhausted: wire.PortsExhaustedAnswered,
+}
+
 // reject answers a packet that nobody serves as configured; reason is what counts when no answer is sent.
 func (e *Engine) reject(p *wire.Packet, how Reject, reason wire.Reason) {
 	switch {
 	case how == RejectDrop, p.Frag != wire.Whole, p.Proto == wire.ProtoTCP && p.TCPFlags&wire.RST != 0:
 		e.done(p, reason) // an RST never answers an RST
 	case how == RejectRST && p.Proto == wire.ProtoTCP:
-		e.refuseTCP(p)
+		sent, limited := told(reason, wire.RejectedRST)
+		e.refuseTCP(p, sent, limited)
 	default:
-		e.sendError(p, &portUnreachable, wire.RejectedICMP, wire.RateLimited)
+		sent, limited := told(reason, wire.RejectedICMP)
+		e.sendError(p, &portUnreachable, sent, limited)
 	}
+}
+
+// told returns what counts when an answer is sent, and when it would be one too many.
+func told(reason, by wire.Reason) (sent, limited wire.Reason) {
+	if r := refusals[reason]; r != wire.ReasonNone {
+		return r, reason
+	}
+	return by, wire.RateLimited
 }
 
 // hopLimit answers a packet whose TTL or hop limit is used up.
@@ -107,9 +124,9 @@ func isICMPError(p *wire.Packet) bool {
 }
 
 // refuseTCP writes an RST over a segment (RFC 9293 3.10.7.1).
-func (e *Engine) refuseTCP(p *wire.Packet) {
+func (e *Engine) refuseTCP(p *wire.Packet, sent, limited wire.Reason) {
 	if !e.limit.allow(e.now, &p.Flow.Src) {
-		e.done(p, wire.RateLimited)
+		e.done(p, limited)
 		return
 	}
 	seq, ack := p.Seq()
@@ -129,7 +146,7 @@ func (e *Engine) refuseTCP(p *wire.Packet) {
 	f := p.Flow.Reverse()
 	n := putReset(p.Buf[p.Off+p.L3:], &f, seq, ack, flags)
 	p.L4 = p.L3 + n - wire.TCPLen
-	e.answer(p, n, wire.RejectedRST)
+	e.answer(p, n, sent)
 }
 
 // putIPv4 writes a header without options: DF set, so the id may be 0 (RFC 6864 4.1).

@@ -159,7 +159,7 @@ func TestPortIsFreeWhenTheConnectionIs(t *testing.T) {
 	first.handshake()
 	newTCP(r, client+":5001").handshake()
 	third := newTCP(r, client+":5002")
-	out := r.refused(0, third.frame("S", 1, 0).Packet(t), wire.RejectedRST)
+	out := r.refused(0, third.frame("S", 1, 0).Packet(t), wire.PortsExhaustedAnswered)
 	if len(out) != 1 || out[0].leg != 0 {
 		t.Fatal("a connection without a port was not refused")
 	}

@@ -239,7 +239,7 @@ func TestAPortIsTakenFromAHandshakeThatIsNotFinished(t *testing.T) {
 	if c := r.eng.Counters(); c.EvictedHandshakes != 9 || c.Active != 10 {
 		t.Errorf("%d were evicted, %d connections", c.EvictedHandshakes, c.Active)
 	}
-	out := r.refused(0, other.frame("S", 1, 0).Packet(t), wire.RejectedRST)
+	out := r.refused(0, other.frame("S", 1, 0).Packet(t), wire.PortsExhaustedAnswered)
 	if p := parsed(t, out[0].bytes); p.TCPFlags != wire.RST|wire.ACK {
 		t.Errorf("the client gets flags %#x", p.TCPFlags)
 	}

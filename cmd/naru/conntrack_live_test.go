@@ -331,6 +331,9 @@ func TestLocalPortsRunOutForOneServiceOnly(t *testing.T) {
 		p := f.status(t).Ports[0]
 		return p.Service == "web" && p.Backend == "b1" && p.Free == 0 && p.Size == 64
 	})
+	if out := f.must(t, "status", "-o", "wide"); !strings.Contains(out, "source_ports_exhausted_answered") {
+		t.Errorf("status says nothing of the refusal:\n%s", out)
+	}
 	end()
 	f.idle(t)
 	if _, _, err := f.connect(t); err != nil {

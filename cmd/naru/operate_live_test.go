@@ -346,7 +346,7 @@ func TestHealthTakesBackendsOutAndBack(t *testing.T) {
 	}
 	f.until(t, "the refusal is counted", func() bool {
 		for _, r := range f.status(t).Reasons {
-			if r.Reason == "rejected_rst" && r.Packets > 0 {
+			if r.Reason == "no_backend_answered" && r.Packets > 0 {
 				return true
 			}
 		}

@@ -44,6 +44,13 @@ const (
 	PathMTULearned   // a router tells the MTU of the way to a tunnel's end
 	TooBigAnswered   // fragmentation needed or packet too big sent
 
+	// Consume: a new connection was refused with an RST or an ICMP error; without an answer it is the drop of that name.
+	TupleClashAnswered
+	NoBackendAnswered
+	BackendFullAnswered
+	ServiceFullAnswered
+	PortsExhaustedAnswered
+
 	// Drop.
 	FrameTruncated // the frame ends within a header of layer 2
 	Loop           // our own MAC address as the source
@@ -120,6 +127,12 @@ var reasons = [NumReasons]reasonInfo{
 	PathMTULearned:   {"path_mtu_learned", Consume, "normal where the path to a backend is narrower than the leg"},
 	TooBigAnswered:   {"too_big_answered", Consume, "normal where the MTU of the legs differs"},
 
+	TupleClashAnswered:     {"tuple_clash_answered", Consume, "as tuple_clash, and the client was told"},
+	NoBackendAnswered:      {"no_backend_answered", Consume, "as no_backend, and the client was told"},
+	BackendFullAnswered:    {"backend_full_answered", Consume, "as backend_full, and the client was told"},
+	ServiceFullAnswered:    {"service_full_answered", Consume, "as service_full, and the client was told"},
+	PortsExhaustedAnswered: {"source_ports_exhausted_answered", Consume, "as source_ports_exhausted, and the client was told"},
+
 	FrameTruncated: {"frame_truncated", Drop, "a broken sender or a capture with a short snap length"},
 	Loop:           {"loop", Drop, "a frame of ours came back, or another host has our MAC address"},
 	IPMalformed:    {"ip_malformed", Drop, "a broken or hostile sender"},
@@ -154,7 +167,7 @@ var reasons = [NumReasons]reasonInfo{
 	BackendFull: {"backend_full", Drop,
 		"every backend has its max_connections, or with on_backend_full: refuse the one chosen"},
 	ServiceFull:    {"service_full", Drop, "the service has its max_connections"},
-	NoBackend:      {"no_backend", Drop, "every backend of the service has weight 0 or there is none"},
+	NoBackend:      {"no_backend", Drop, "every backend of the service is down or has weight 0, or there is none"},
 	PortsExhausted: {"source_ports_exhausted", Drop, "every local port towards the backend is in use"},
 	TableFull:      {"table_full", Drop, "there is no room for another connection"},
 	HopLimit:       {"hop_limit", Drop, "a routing loop, or traceroute faster than the rate limit"},

@@ -11,6 +11,13 @@ var fixes = [NumReasons]string{
 	PathMTULearned:   "none needed; backends[].mtu saves the errors",
 	TooBigAnswered:   "none needed; senders that follow the path MTU send less from now on",
 
+	TupleClashAnswered:  "give each service its own backend port, or use mode fullnat",
+	NoBackendAnswered:   "mend a backend, give one a weight, or add one",
+	BackendFullAnswered: "raise max_connections of the backends, add one, or let on_backend_full say overflow",
+	ServiceFullAnswered: "raise max_connections of the service",
+	PortsExhaustedAnswered: "add addresses to nat.source_pool or widen nat.source_ports; more backends, or backend ports, " +
+		"share the ports out",
+
 	FrameTruncated: "capture with a longer snap length; on a live interface find the host by its MAC address",
 	Loop:           "look for two bridges in a circle, and for a second host with naru's MAC address",
 	IPMalformed:    "find the sender by its MAC address: tcpdump -e on the interface",
@@ -40,7 +47,7 @@ var fixes = [NumReasons]string{
 	TupleClash:    "give each service its own backend port, or use mode fullnat",
 	Hairpin:       "use mode fullnat for clients that are backends; else put the VIP on the backend's lo: naru backend setup",
 	BackendDown:   "mend the backend, or enable it; on_backend_down says what becomes of its connections",
-	NoBackend:     "give a backend a weight, or add one",
+	NoBackend:     "mend a backend, give one a weight, or add one",
 	BackendFull:   "raise max_connections of the backends, add one, or let on_backend_full say overflow",
 	ServiceFull:   "raise max_connections of the service",
 	PortsExhausted: "add addresses to nat.source_pool or widen nat.source_ports; more backends, or backend ports, " +
