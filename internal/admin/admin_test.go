@@ -246,3 +246,19 @@ func TestStatusKeysAreSnakeCase(t *testing.T) {
 	}
 	keys(v)
 }
+
+// A naru that hangs is told apart from one that is not there.
+func TestASilentServerIsNoMissingOne(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	err = admin.NewClient(path).Get(ctx, "/v1/status", nil)
+	if e := (*admin.UnreachableError)(nil); !errors.As(err, &e) || !strings.Contains(err.Error(), "has not answered in time") {
+		t.Errorf("got %v", err)
+	}
+}

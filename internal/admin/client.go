@@ -25,6 +25,9 @@ type UnreachableError struct {
 
 // Error names the socket.
 func (e *UnreachableError) Error() string {
+	if errors.Is(e.Err, context.DeadlineExceeded) {
+		return fmt.Sprintf("the naru at %s has not answered in time: it hangs, or its host has no processor to spare", e.Path)
+	}
 	return fmt.Sprintf("no naru answers at %s: %v", e.Path, e.Err)
 }
 
