@@ -83,7 +83,7 @@ func Metrics() []Metric {
 		{"memory", "memory of the process in RAM with a million UDP connections",
 			[]figure{{"resident", "bytes", true}, {"connections", "connections", false}},
 			func(s *System) bool { return s.Naru }, func(_ context.Context, m *measurement) error { return m.memory() }},
-		{"idle", "CPU of the process while nothing comes", []figure{{"cpu", "% of a CPU", true}},
+		{idleMetric, "CPU of the process while nothing comes", []figure{{"cpu", "% of a CPU", true}},
 			func(s *System) bool { return s.process }, func(_ context.Context, m *measurement) error { return m.idle() }},
 	}
 }
@@ -306,9 +306,14 @@ func (m *measurement) memory() error {
 	return err
 }
 
+const idleMetric = "idle"
+
+// restTime is how long a process is given to find out that nothing comes any more.
+const restTime = 2 * time.Second
+
 // idle measures what a process uses while nothing comes.
 func (m *measurement) idle() error {
-	time.Sleep(m.warm)
+	time.Sleep(restTime)
 	before := takeLoad(m.pids)
 	time.Sleep(m.time)
 	m.cpu = takeLoad(m.pids).since(before)

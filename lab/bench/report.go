@@ -247,8 +247,11 @@ func medianCPU(list []CPU) CPU {
 // Duration returns about how long a run with the options takes.
 func (o *Options) Duration() time.Duration {
 	each := time.Second // building, starting and removing
-	for range o.Metrics {
+	for _, m := range o.Metrics {
 		each += o.Time + o.Time/4 + 50*time.Millisecond
+		if m.Name == idleMetric {
+			each += restTime
+		}
 	}
 	return each * time.Duration(o.Rounds*len(o.Systems))
 }
