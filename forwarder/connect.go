@@ -117,6 +117,9 @@ func (e *Engine) admit(p *wire.Packet, c *conntrack.Conn, reply uint64) (conntra
 	e.table.Conn(id).Flags |= conntrack.Counted
 	e.paths[c.Path].used.made++
 	e.counters.Connections++
+	if e.started != nil {
+		e.starting(e.table.Conn(id))
+	}
 	return id, wire.ReasonNone
 }
 

@@ -128,8 +128,8 @@ type Engine struct {
 	events   []Event
 	sink     uint64 // keeps the loads of Touch
 
-	ended func(*Connection) // nil: nobody watches
-	last  Connection        // the one that ends
+	started, ended func(*Connection) // nil: nobody watches
+	last           Connection        // the one that begins or ends
 }
 
 // returns says what replies look like in each mode.

@@ -34,6 +34,7 @@ interfaces:
   - {name: eth1, side: backend}
 node: {connections: 4096, name: lb1, workers: 2}
 admin: {socket: SOCKET}
+log: {flows: file, flows_file: SOCKET.flows}
 services:
   - name: web
     vip: 192.0.2.25
@@ -78,7 +79,7 @@ func newFarmOf(t *testing.T, text string) *farm {
 	return f
 }
 
-func (f *farm) config() string { return strings.Replace(f.text, "SOCKET", f.socket, 1) }
+func (f *farm) config() string { return strings.ReplaceAll(f.text, "SOCKET", f.socket) }
 
 // serve starts server number i: it says its name once something comes, and goes on with the connection. To "bye" it closes, to
 // "more" it sends without an end.

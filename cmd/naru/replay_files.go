@@ -91,8 +91,8 @@ func (j *replayJob) apart(outputs map[string]string) error {
 		if seen[path] {
 			return usagef("--%s %s: another output goes there too; give each a file of its own", flag, path)
 		}
-		seen[path] = true
 		info, err := os.Stat(path)
+		seen[path] = err != nil || info.Mode().IsRegular() // /dev/null takes all
 		for i := 0; err == nil && i < len(taken); i++ {
 			if os.SameFile(info, taken[i].info) {
 				return usagef("--%s %s would overwrite what is read from %s; give another file", flag, path, taken[i].path)

@@ -195,6 +195,10 @@ func printParts(w io.Writer, s *admin.Status, v statusView) {
 		add("%s\t%s\t%d\t%s/s\t%s", r.Reason, r.Verdict, r.Packets, human(r.Rate), r.Advice)
 	}
 	flush("REASON\tVERDICT\tPACKETS\tRATE\tMEANING")
+	if l := s.FlowLog; l != nil {
+		add("%s\t%d\t%d", l.To, l.Written, l.Lost)
+		flush("FLOW LOG\tWRITTEN\tLOST")
+	}
 	for _, h := range s.Hints {
 		fmt.Fprintf(w, "hint: %s\n", h)
 	}

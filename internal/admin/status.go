@@ -43,6 +43,14 @@ type Status struct {
 	Ports       []Ports     `json:"ports"` // pools of local ports, the fullest first
 	Services    []Service   `json:"services"`
 	Hints       []string    `json:"hints"`
+	FlowLog     *FlowLog    `json:"flow_log,omitempty"` // absent when there is none
+}
+
+// FlowLog is what has become of the lines of the flow log.
+type FlowLog struct {
+	To      string `json:"to"` // a path, or syslog
+	Written uint64 `json:"written"`
+	Lost    uint64 `json:"lost"` // beyond the rate, or could not be written
 }
 
 // Config is the configuration that is in force.

@@ -82,11 +82,12 @@ func (d *decoder) root(v value) {
 		{"io", d.io},
 		{"fence", func(v value) { set(&c.Fence)(d.oneOf(v, fences...)) }},
 		{"admin", d.admin},
+		{"log", d.log},
 		{"defaults", d.defaultValues},
 		{"vips", d.vips},
 		{"neighbors", d.neighbors},
 		{"services", d.services},
-	}, later("ha", "include", "log", "shutdown", "health", "hash_key_file")...))
+	}, later("ha", "include", "shutdown", "health", "hash_key_file")...))
 	d.need(v, "version", `write "version: 1" as the first line`)
 	d.need(v, "interfaces", `write "interfaces: [{name: eth0, side: client}, {name: eth1, side: backend}]"`)
 	if _, ok := d.keys["services"]; !ok {

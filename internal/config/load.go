@@ -21,6 +21,7 @@ func Load(file string, src []byte) (*Config, []Problem, error) {
 			IO:    defaultIO,
 			Fence: "nft",
 			Admin: Admin{Socket: DefaultSocket},
+			Log:   defaultLog,
 		},
 		defaults: defaults{scheduler: "rr", choice: defaultChoice, reject: "rst", midstream: "reject", timeouts: defaultTimeouts,
 			health: defaultHealth, onBackendDown: defaultOnBackendDown, onIdle: "silent"},

@@ -421,6 +421,15 @@ func TestWrongValues(t *testing.T) {
 2:70: io.busy_poll: "on" is not true or false; write true or false, without quotes`,
 		},
 		{
+			"log",
+			"version: 1",
+			"version: 1\nlog: {flows: syslog, flows_file: flows, flows_rate: 0}\n",
+			`
+2:22: log.flows_file: syslog has files of its own; remove it, or write "flows: file"
+2:34: log.flows_file: "flows" is not the absolute path of a file; write it as /var/log/naru/flows.jsonl
+2:53: log.flows_rate: 0 is out of range 1..1000000; write a whole number from 1 to 1000000`,
+		},
+		{
 			"io that contradicts itself",
 			"version: 1",
 			"version: 1\nio: {driver: mmsg, ring_slots: 64, spin: 20us, busy_poll: true}",

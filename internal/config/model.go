@@ -13,6 +13,7 @@ type Config struct {
 	Interfaces []Interface
 	IO         IO
 	Fence      string // "nft" or "none"
+	Log        Log
 	Admin      Admin
 	VIPs       []VIP // every VIP of a service, listed or not, in order of first appearance
 	Neighbors  []Neighbor
@@ -52,6 +53,13 @@ type IO struct {
 	Batch     int           // frames that move at once
 	Spin      time.Duration // how long to look for frames before a sleep, after work
 	BusyPoll  bool          // never sleep
+}
+
+// Log says what is written down of connections.
+type Log struct {
+	Flows     string // "off", "file" or "syslog"
+	FlowsFile string // absolute; with Flows "file"
+	FlowsRate int    // lines a second at most
 }
 
 // Admin is the socket for commands.

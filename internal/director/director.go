@@ -15,6 +15,7 @@ import (
 	"naru/internal/compile"
 	"naru/internal/config"
 	"naru/internal/conntrack"
+	"naru/internal/flowlog"
 	"naru/internal/kernel"
 	"naru/internal/link"
 	"naru/internal/roster"
@@ -54,6 +55,7 @@ type Director struct {
 	start   time.Time // the workers' time counts from here
 	events  chan forwarder.Event
 	samples *samples
+	flows   *flowlog.Log // nil with log.flows: off
 
 	listeners listeners
 
@@ -113,6 +115,9 @@ func (d *Director) build() (err error) {
 	if d.snapshot, err = forwarder.Compile(d.compiled, workers, d.opt.Seed, nil); err != nil {
 		return err
 	}
+	if err := d.startFlowLog(workers); err != nil {
+		return err
+	}
 	if err := d.addWorkers(workers); err != nil {
 		return err
 	}
@@ -170,6 +175,9 @@ func (d *Director) addWorker(opt forwarder.Options, cpu int) error {
 	}
 	w := newWorker(opt.Worker, set, engine, d.opt.Record, d.queueEvent)
 	w.cpu, w.start = cpu, d.start
+	if d.flows != nil {
+		d.flows.Watch(w.id, engine)
+	}
 	d.workers = append(d.workers, w)
 	return nil
 }
@@ -270,6 +278,8 @@ func needsRestart(old, cfg *config.Config) error {
 		return fmt.Errorf("io: a change %w", ErrRestart)
 	case old.Fence != cfg.Fence:
 		return fmt.Errorf("fence: a change %w", ErrRestart)
+	case old.Log != cfg.Log:
+		return fmt.Errorf("log: a change %w", ErrRestart)
 	case old.Admin != cfg.Admin:
 		return fmt.Errorf("admin: a change %w", ErrRestart)
 	case Workers(old) != Workers(cfg):
@@ -458,6 +468,9 @@ func (d *Director) Close() error {
 	for _, w := range d.workers {
 		errs = append(errs, w.set.Close())
 	}
+	if d.flows != nil {
+		d.flows.Close()
+	}
 	if d.mirror != nil {
 		d.mirror.Close()
 	}
@@ -468,29 +481,4 @@ func (d *Director) Close() error {
 		d.owner.Release()
 	}
 	return errors.Join(errs...)
-}
-
-// say writes a message at most once in a while for each key, and reports whether it did.
-func (d *Director) say(key string, level slog.Level, msg string, args ...any) bool {
-	held, ok := d.limit.allow(key, time.Now())
-	if !ok {
-		return false
-	}
-	if held > 0 {
-		args = append(args, "repeated", held)
-	}
-	d.log.Log(context.Background(), level, msg, args...)
-	return true
-}
-
-func (d *Director) mirrorTrouble(err error) {
-	d.say("mirror", slog.LevelWarn, "kernel announcements were lost; everything is read again", "error", err)
-}
-
-func (d *Director) fenceTrouble(err error) {
-	if err != nil {
-		d.say("fence down", slog.LevelError, "the fence was taken away and cannot be put up again", "error", err)
-		return
-	}
-	d.say("fence", slog.LevelWarn, "the fence was taken away (nft flush ruleset?) and is up again")
 }

@@ -26,7 +26,7 @@ func (d *Director) Status() admin.Status {
 		Started: d.standing.start.UTC().Round(time.Millisecond), Uptime: time.Since(d.standing.start).Seconds(),
 		Config: d.loaded.document(d.cfg.File), Interfaces: d.interfaces(),
 		Reasons: reasonsOf(&last.counters, &now.counters, rates), Workers: d.workerStatus(),
-		Ports: portsOf(last, now, rates), Hints: []string{}}
+		Ports: portsOf(last, now, rates), FlowLog: d.flowLog(), Hints: []string{}}
 	if s.Node == "" {
 		s.Node, _ = os.Hostname()
 	}

@@ -39,9 +39,10 @@ var may = map[string]string{
 	"internal/compile": "internal/wire sched forwarder internal/roster internal/config internal/host",
 	"internal/backend": "internal/wire",
 	"internal/record":  "internal/wire internal/conntrack forwarder",
+	"internal/flowlog": "internal/wire forwarder internal/record",
 	"internal/explain": "internal/wire forwarder internal/record internal/config",
 	"internal/director": "internal/wire sched internal/conntrack forwarder internal/link internal/config " +
-		"internal/record internal/explain internal/kernel internal/compile internal/roster internal/health internal/admin",
+		"internal/record internal/explain internal/flowlog internal/kernel internal/compile internal/roster internal/health internal/admin",
 
 	"internal/replay": "internal/wire internal/conntrack nat forwarder internal/config internal/host internal/compile " +
 		"internal/roster internal/record internal/link/pcapfile internal/state",

@@ -5,11 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/netip"
 
 	"naru/forwarder"
 	"naru/internal/config"
-	"naru/internal/conntrack"
 	"naru/internal/link/pcapfile"
 	"naru/internal/record"
 	"naru/internal/wire"
@@ -108,47 +106,25 @@ func newFlowWriter(w io.Writer) *flowWriter {
 
 // flowLine is one connection. Times are seconds after the first packet, to 16.8 ms at the start.
 type flowLine struct {
-	Flow     string  `json:"flow"`
-	Service  string  `json:"service"`
-	Backend  string  `json:"backend"`
-	Mode     string  `json:"mode"`
-	Protocol string  `json:"protocol"`
-	Client   string  `json:"client"`
-	VIP      string  `json:"vip"`
-	Local    string  `json:"local,omitempty"` // of full NAT: whose port maps back to the client
-	Server   string  `json:"server"`
-	Start    float64 `json:"start"`
-	End      float64 `json:"end"`
-	State    string  `json:"state"`
-	Ended    string  `json:"ended"` // closed, idle, replaced; open at the end of the capture
+	record.Flow
+	Start float64 `json:"start"`
+	End   float64 `json:"end"`
+	State string  `json:"state"`
+	Ended string  `json:"ended"` // closed, idle, backend or replaced; open at the end of the capture
 	// Loop is how simulated ends saw it: completed, reset, open, stalled or mis-delivered.
-	Loop           string `json:"loop,omitempty"`
-	RequestPackets uint64 `json:"request_packets"`
-	RequestBytes   uint64 `json:"request_bytes"`
-	ReplyPackets   uint64 `json:"reply_packets"`
-	ReplyBytes     uint64 `json:"reply_bytes"`
+	Loop string `json:"loop,omitempty"`
+	record.Traffic
 }
 
 var protocols = map[uint8]string{wire.ProtoTCP: "tcp", wire.ProtoUDP: "udp"}
 
 func (w *flowWriter) write(c *forwarder.Connection, now wire.Time, ended, outcome string) {
-	rec := forwarder.Record{Service: c.Service, Mode: c.Mode, Encap: c.Encap}
-	line := flowLine{
-		Flow: c.Flow.String(), Service: c.Service, Backend: c.Backend, Mode: rec.ModeName(), Protocol: protocols[c.Proto],
-		Client: endpoint(c.Client, c.ClientPort), VIP: endpoint(c.VIP, c.VIPPort), Server: endpoint(c.Address, c.BackendPort),
-		Start: seconds(c.Start), End: seconds(now), State: c.State.String(), Ended: ended, Loop: outcome,
-		RequestPackets: c.Packets[conntrack.Original], RequestBytes: c.Bytes[conntrack.Original],
-		ReplyPackets: c.Packets[conntrack.Reply], ReplyBytes: c.Bytes[conntrack.Reply],
-	}
-	if c.Mode == forwarder.FullNAT {
-		line.Local = endpoint(c.Local, c.LocalPort)
-	}
+	line := flowLine{Flow: record.NewFlow(c), Start: seconds(c.Start), End: seconds(now), State: c.State.String(),
+		Ended: ended, Loop: outcome, Traffic: record.NewTraffic(c)}
 	if err := w.enc.Encode(line); err != nil && w.err == nil {
 		w.err = fmt.Errorf("replay: flows: %w", err)
 	}
 }
-
-func endpoint(a wire.Addr, port uint16) string { return netip.AddrPortFrom(a.Netip(), port).String() }
 
 // seconds is a time after the first packet, to a microsecond.
 func seconds(t wire.Time) float64 { return float64(max(0, t-begin)/1000) / 1e6 }

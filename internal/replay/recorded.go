@@ -2,7 +2,6 @@ package replay
 
 import (
 	"naru/forwarder"
-	"naru/internal/conntrack"
 	"naru/internal/wire"
 	"naru/nat"
 )
@@ -61,17 +60,6 @@ func (r *Replay) ended(c *forwarder.Connection) {
 	r.result.count(c)
 	outcome := r.sim.ended(c)
 	if r.flows != nil {
-		r.flows.write(c, r.now, howEnded(c), outcome)
+		r.flows.write(c, r.now, c.HowEnded(), outcome)
 	}
-}
-
-// howEnded says why a connection ended.
-func howEnded(c *forwarder.Connection) string {
-	switch {
-	case c.State == conntrack.TCPClosed:
-		return "closed"
-	case c.Expired:
-		return "idle"
-	}
-	return "replaced"
 }
