@@ -495,9 +495,11 @@ func TestTheSocketRefusesWhatMakesNoSense(t *testing.T) {
 
 func TestABadReloadIsRefusedAndTold(t *testing.T) {
 	f := newFarm(t)
+	before, _, _ := strings.Cut(f.config(), "fullnat")
+	place := fmt.Sprintf(":%d:11: ", 1+strings.Count(before, "\n"))
 	f.write(t, strings.Replace(f.config(), "mode: fullnat", "mode: fulnat", 1))
 	code, _, errs := f.do("reload")
-	if code != exitConfig || !strings.Contains(errs, `mode: "fulnat" is not one of fullnat`) || !strings.Contains(errs, ":12:11: ") {
+	if code != exitConfig || !strings.Contains(errs, `mode: "fulnat" is not one of fullnat`) || !strings.Contains(errs, place) {
 		t.Errorf("exit %d: %s", code, errs)
 	}
 	if s := f.status(t); s.Config.Revision != 1 || !strings.Contains(s.Config.Error, "fulnat") || s.Health != admin.OK {
