@@ -82,7 +82,7 @@ func Listen(path string) (*Server, error) {
 	l.SetUnlinkOnClose(false) // Close does it, if the path is still ours
 	s := &Server{path: path, mux: http.NewServeMux(), done: make(chan struct{})}
 	who := groups()
-	if err := who.guard(path); err == nil {
+	if err = who.guard(path); err == nil {
 		s.file, err = os.Lstat(path)
 	}
 	if err != nil {

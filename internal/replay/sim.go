@@ -50,7 +50,6 @@ type simulation struct {
 	events simEvents
 	serial uint64
 	random uint64
-	ran    wire.Time
 
 	macs    map[wire.MAC]bool // of backends
 	marks   map[mark]wire.Addr

@@ -127,7 +127,7 @@ func readState(in io.Reader) (h stateHead, values []byte, err error) {
 	if err != nil {
 		return h, nil, fmt.Errorf("replay: state: %w", err)
 	}
-	line, rest, found := bytes.Cut(file[:min(len(file), longestHead)], []byte{'\n'})
+	line, _, found := bytes.Cut(file[:min(len(file), longestHead)], []byte{'\n'})
 	if json.Unmarshal(line, &h) != nil || h.Kind != stateKind {
 		return h, nil, stateError("is no state: it does not begin with a line of kind %s, as --state-out writes it", stateKind)
 	}
@@ -135,7 +135,7 @@ func readState(in io.Reader) (h stateHead, values []byte, err error) {
 		return h, nil, stateError("is of format %s %d, this naru reads naru/v1 %d; make it again with this naru", h.APIVersion,
 			h.Format, stateFormat)
 	}
-	rest = file[len(line)+min(1, len(file)-len(line)):]
+	rest := file[len(line)+min(1, len(file)-len(line)):]
 	if want := h.Length + sha256.Size; !found || h.Length < 0 || len(rest) != want {
 		return h, nil, stateError("has %d bytes behind its first line, there were %d; it was cut or added to", len(rest), want)
 	}

@@ -35,9 +35,8 @@ type Result struct {
 	Buckets    []Bucket      `json:"buckets"`
 
 	in      *Input
-	active  []float64 // sums over buckets
-	present []int     // buckets
-	counted []float64
+	active  []float64     // sums over buckets
+	present []int         // buckets
 	second  time.Duration // the one that rate counts
 	rate    []int
 }
