@@ -21,7 +21,7 @@ const (
 	mostNames   = 1 << 20 // services, backends, paths
 	mostPools   = 1024    // that only living connections use
 	longestOne  = 4096    // bytes of a name
-	mostClients = 1 << 24 // that a service which is gone remembers
+	mostClients = 7 << 22 // that a service which is gone remembers: as many as the configuration allows, rounded up
 )
 
 // Save writes down all that later decisions depend on: of one worker that works alone. What is not carried is said by an

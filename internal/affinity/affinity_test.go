@@ -56,7 +56,7 @@ func TestTheEntryThatEndsFirstGivesWay(t *testing.T) {
 	if _, ok := tab.Find(0, 0); ok || tab.Evicted() != 1 {
 		t.Errorf("the first entry is still there (%d evicted)", tab.Evicted())
 	}
-	for _, k := range []uint64{1, 7, 100} {
+	for _, k := range []uint64{1, ways - 1, 100} {
 		if _, ok := tab.Find(k, 0); !ok {
 			t.Errorf("%d is gone", k)
 		}

@@ -31,4 +31,4 @@ func (t *Table) Carry(c *state.Coder) {
 	}
 }
 
-func (t *Table) entry(i int) *entry { return &t.sets[i/ways][i%ways] }
+func (t *Table) entry(i int) *entry { return &t.sets[i/ways].entries[i%ways] }
