@@ -58,7 +58,7 @@ var may = map[string]string{
 
 	"internal/oracle/ipvs": "internal/wire sched",
 
-	"internal/wiretest": "internal/wire",
+	"internal/wiretest": "internal/wire internal/link/pcapfile",
 	"internal/layering": "",
 }
 

@@ -3,17 +3,20 @@ package wiretest
 import (
 	"bytes"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 	"github.com/google/gopacket/pcapgo"
+
+	"naru/internal/link/pcapfile"
 )
 
 var (
 	exampleIP    = []byte{0x45, 0, 0, 20, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2}
-	exampleFrame = append([]byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0}, exampleIP...)
+	exampleFrame = slices.Concat(pcapfile.MadeDestination[:], pcapfile.MadeSource[:], []byte{8, 0}, exampleIP)
 )
 
 // pcapOf writes a capture of two packets a second apart.
@@ -36,11 +39,11 @@ func TestACaptureIsReadAsEthernetFrames(t *testing.T) {
 		front []byte
 	}{
 		{"ethernet", layers.LinkTypeEthernet, exampleFrame[:14]},
-		{"null", linkNull, []byte{2, 0, 0, 0}},
-		{"raw 12", linkRaw, nil},
-		{"raw 101", linkIP, nil},
-		{"ipv4", linkIPv4, nil},
-		{"cooked", linkSLL, make([]byte, 16)},
+		{"null", layers.LinkTypeNull, []byte{2, 0, 0, 0}},
+		{"raw 12", 12, nil},
+		{"raw 101", layers.LinkTypeRaw, nil},
+		{"ipv4", layers.LinkTypeIPv4, nil},
+		{"cooked", layers.LinkTypeLinuxSLL, append(make([]byte, 14), 8, 0)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := readCapture(bytes.NewReader(pcapOf(t, tt.link, append(bytes.Clone(tt.front), exampleIP...))))
