@@ -186,7 +186,7 @@ func (d *Director) addWorker(opt forwarder.Options, cpu int) error {
 func tableMemory(connections int) (conntrack.Memory, error) {
 	pages, err := kernel.HugePages(conntrack.Bytes(connections))
 	if err != nil {
-		return conntrack.Memory{}, fmt.Errorf("director: connection table: %w", err)
+		return conntrack.Memory{}, fmt.Errorf("director: node.connections: room for %d: %w", connections, err)
 	}
 	return conntrack.Place(pages, connections)
 }

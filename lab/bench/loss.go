@@ -89,8 +89,7 @@ func (m *measurement) step(f *flood, rate float64) (sent, came float64, err erro
 	time.Sleep(max(m.time/stepTime, leastStep))
 	c.end()
 	took := time.Since(start).Seconds()
-	time.Sleep(drainTime)
-	to, err := m.n.arrived()
+	to, _, err := beyond(from, drainTime, m.n.arrived)
 	if err == nil && to == from {
 		err = fmt.Errorf("%d packets were sent and none arrived", f.sent.Load()-before)
 	}

@@ -88,20 +88,37 @@ func Metrics() []Metric {
 	}
 }
 
-// measure runs the clock: warm-up, then f between the two ends of the time, with the CPU use.
+// startTime is how long traffic may take until some of it arrives, and how much longer than asked for a measurement may
+// take until there is something to count: on a busy machine a moment may be nobody's turn.
+const startTime = 5 * time.Second
+
+// measure runs the clock: until something arrives and for the warm-up, then between two looks at the count, with the CPU
+// use. Between them there is the time asked for, and more if nothing came in it.
 func (m *measurement) measure(count func() (uint64, error)) (perSecond float64, err error) {
+	if _, _, err = beyond(0, m.warm, count); err != nil {
+		return 0, err
+	}
 	time.Sleep(m.warm)
 	before := takeLoad(m.pids)
 	from, err := count()
 	if err != nil {
 		return 0, err
 	}
-	start := time.Now()
-	time.Sleep(m.time)
-	to, err := count()
-	took := time.Since(start).Seconds()
+	to, took, err := beyond(from, m.time, count)
 	m.cpu = takeLoad(m.pids).since(before)
-	return float64(to-from) / took, err
+	return float64(to-from) / took.Seconds(), err
+}
+
+// beyond looks at a count in steps of a time until it is more than from, at most startTime longer than one step.
+func beyond(from uint64, step time.Duration, count func() (uint64, error)) (to uint64, took time.Duration, err error) {
+	start := time.Now()
+	for {
+		time.Sleep(step)
+		to, err = count()
+		if took = time.Since(start); err != nil || to > from || took > step+startTime {
+			return to, took, err
+		}
+	}
 }
 
 // flood measures packets that arrive while as many are sent as the first CPU can.
@@ -291,13 +308,12 @@ func (m *measurement) memory() error {
 	}
 	c.end()
 	m.cpu = takeLoad(m.pids).since(before)
-	time.Sleep(drainTime)
-	to, err := m.n.arrived()
+	// Those sent a second time before the sender was stopped are few, and so are those that may be missing.
+	sent := f.sent.Load()
+	to, _, err := beyond(from+sent-sent/50-1, drainTime, m.n.arrived)
 	if err != nil {
 		return err
 	}
-	// Those sent a second time before the sender was stopped are few.
-	sent := f.sent.Load()
 	if to-from < sent-sent/50 {
 		return fmt.Errorf("of %d first packets %d arrived", sent, to-from)
 	}
