@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -38,7 +39,7 @@ func explainCapture(c *cli.Context) error {
 	if c.String("vip") != "" && !c.IsSet("backends") {
 		who = replay.Recorded
 	}
-	s := &search{packet: c.Int("packet"), flows: map[wire.FlowID]bool{}}
+	s := &search{packet: c.Int("packet"), flows: map[wire.FlowID]int{}}
 	if c.IsSet("flow") {
 		if err := s.want(c.String("flow")); err != nil {
 			return err
@@ -50,6 +51,7 @@ func explainCapture(c *cli.Context) error {
 	}
 	switch {
 	case s.found != nil:
+		s.found.Capture.File = c.String("pcap")
 		return printExplanation(c, s.found)
 	case s.passed && s.unread:
 		return withCode(exitFailed, fmt.Errorf("packet %d of %s is of a link type that naru does not know, or too short for it", s.packet,
@@ -60,8 +62,8 @@ func explainCapture(c *cli.Context) error {
 	case s.packet > 0:
 		return withCode(exitFailed, fmt.Errorf("%s has %d packets, there is no packet %d", c.String("pcap"), s.at, s.packet))
 	}
-	return withCode(exitFailed, fmt.Errorf("%s has no flow %s; there are %d flows", c.String("pcap"), c.String("flow"),
-		len(s.flows)))
+	return withCode(exitFailed, fmt.Errorf("%s has no flow %s; %d flows were made, as naru replay --flows tells them",
+		c.String("pcap"), c.String("flow"), s.made))
 }
 
 // captureConfig reads the configuration, or makes it from the capture.
@@ -114,13 +116,16 @@ func openCapture(c *cli.Context) (io.Closer, *replay.Source, error) {
 type search struct {
 	packet int // counted from 1; 0: the first one of a flow
 	flow   wire.FlowID
-	number int // of the flow, in the order of their first packets, counted from 1; 0: by name
+	number int // of the flow, in the order in which they were made, counted from 1; 0: by name
 
 	at     int // the packet at hand
+	first  int64
+	time   int64 // of the capture
+	made   int   // flows
 	traced bool
-	passed bool // the packet does not come near naru
-	unread bool // it cannot be made an Ethernet frame
-	flows  map[wire.FlowID]bool
+	passed bool                // the packet does not come near naru
+	unread bool                // it cannot be made an Ethernet frame
+	flows  map[wire.FlowID]int // their numbers
 	found  *record.Explanation
 }
 
@@ -142,14 +147,19 @@ func (s *search) trace(r *forwarder.Record) {
 		return // what waited before has records of its own
 	}
 	s.traced = true
-	fresh := r.Flow != 0 && !s.flows[r.Flow]
-	if r.Flow != 0 {
-		s.flows[r.Flow] = true
+	if r.NewConn {
+		s.made++
+		s.flows[r.Flow] = s.made
 	}
 	switch {
 	case s.packet > 0 && s.at == s.packet,
-		s.packet == 0 && fresh && (s.flow == r.Flow || s.number == len(s.flows)):
+		s.number > 0 && r.NewConn && s.number == s.made,
+		s.flow != 0 && s.flow == r.Flow:
 		s.found = record.Explain(r)
+		s.found.Capture = &record.Place{Packet: s.at, Seconds: time.Duration(s.time - s.first).Seconds()}
+		if s.found.Record.Direction != "" { // it is of a connection
+			s.found.Capture.Flow, s.found.Capture.FlowNumber = r.Flow.String(), s.flows[r.Flow]
+		}
 	}
 }
 
@@ -172,7 +182,10 @@ func (s *search) run(c *cli.Context, opt replay.Options) error {
 		if err != nil {
 			return err
 		}
-		s.at++
+		if s.at++; s.at == 1 {
+			s.first = p.Time
+		}
+		s.time = p.Time
 		s.traced = false
 		if s.at == s.packet {
 			_, ok := pcapfile.AppendEthernet(nil, p.Link, p.Data)

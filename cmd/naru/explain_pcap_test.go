@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bufio"
+	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
 
 	"naru/internal/link/pcapfile"
+	"naru/internal/record"
 )
 
 func TestExplainingPacketsOfACapture(t *testing.T) {
@@ -34,7 +38,7 @@ func TestExplainingPacketsOfACapture(t *testing.T) {
 		{"--vip auto --mode l2dsr --pcap in.pcapng --packet 2", "", exitFailed, "a backend answers the client itself"},
 		{"-c c.yaml --pcap strange --packet 1", "", exitFailed, "packet 1 of strange is of a link type that naru does not know"},
 		{"-c c.yaml --pcap in.pcapng --packet 999", "", exitFailed, "there is no packet 999"},
-		{"-c c.yaml --pcap in.pcapng --flow 99", "", exitFailed, "in.pcapng has no flow 99; there are "},
+		{"-c c.yaml --pcap in.pcapng --flow 99", "", exitFailed, "in.pcapng has no flow 99; 9 flows were made"},
 		{"-c c.yaml --pcap in.pcapng --flow nine", "", exitUsage, "give its name"},
 		{"-c c.yaml --pcap in.pcapng", "", exitUsage, "--pcap needs --packet N"},
 		{"-c c.yaml --pcap in.pcapng --packet 1 --backends simulated", "", exitUsage, "use captured or recorded"},
@@ -47,5 +51,59 @@ func TestExplainingPacketsOfACapture(t *testing.T) {
 		if code != c.code || !strings.Contains(out+errs, c.want) {
 			t.Errorf("%s: exit %d, want %d and %q in %s%s", c.line, code, c.code, c.want, out, errs)
 		}
+	}
+}
+
+// TestPacketsAndFlowsHaveOneNumberEverywhere compares the flow log of a replay, the comments in what it has written and
+// what explain says.
+func TestPacketsAndFlowsHaveOneNumberEverywhere(t *testing.T) {
+	inFolder(t, map[string]string{"in.pcapng": string(goldenCapture(t))})
+	const from = " --vip auto "
+	if code, out, errs := naru("", "replay in.pcapng --out out.pcapng --flows flows.jsonl"+from); code != 0 {
+		t.Fatalf("exit %d: %s%s", code, out, errs)
+	}
+	written, err := os.ReadFile("out.pcapng")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.Open("flows.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	numbers := map[int]bool{}
+	for lines := bufio.NewScanner(log); lines.Scan(); {
+		var flow struct {
+			Number       int
+			Flow, Client string
+		}
+		if err := json.Unmarshal(lines.Bytes(), &flow); err != nil {
+			t.Fatal(err)
+		}
+		numbers[flow.Number] = true
+		code, out, errs := naru("", fmt.Sprintf("explain --pcap in.pcapng -o json --flow %d", flow.Number)+from)
+		var x record.Explanation
+		if err := json.Unmarshal([]byte(out), &x); err != nil || code != 0 {
+			t.Fatalf("exit %d, %v: %s", code, err, errs)
+		}
+		if x.Capture.Flow != flow.Flow || x.Capture.FlowNumber != flow.Number || !strings.Contains(x.Packet, flow.Client+" > ") {
+			t.Errorf("%+v of %s is not %+v", *x.Capture, x.Packet, flow)
+		}
+		comment := fmt.Sprintf("packet %d: %s transmit auto/", x.Capture.Packet, flow.Flow)
+		if strings.Count(string(written), comment) < 2 { // as it came and as it left
+			t.Errorf("nothing has the comment %s", comment)
+		}
+		_, out, _ = naru("", fmt.Sprintf("explain --pcap in.pcapng --packet %d", x.Capture.Packet)+from)
+		if want := fmt.Sprintf("flow %d, %s\npacket   %s ", flow.Number, flow.Flow, x.Packet); !strings.Contains(out, want) {
+			t.Errorf("%q is not in %s", want, out)
+		}
+	}
+	for n := range len(numbers) {
+		if !numbers[n+1] {
+			t.Errorf("flow %d of %d is not in the log", n+1, len(numbers))
+		}
+	}
+	if len(numbers) < 2 {
+		t.Errorf("%d flows", len(numbers))
 	}
 }

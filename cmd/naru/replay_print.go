@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"naru/internal/replay"
+	"naru/internal/wire"
 )
 
 // goldenNames are the outputs that are compared, in the order in which differences are told.
@@ -27,11 +28,10 @@ func (j *replayJob) print(r *replay.Result, took time.Duration) error {
 	rate := float64(r.Packets) / max(took.Seconds(), 1e-9) / 1000
 	fmt.Fprintf(out, "read %s packets, %s flows, %.1fs of capture time in %.2fs (%.0f kpps), seed %d\n",
 		grouped(r.Packets), grouped(r.Flows), r.Seconds, took.Seconds(), rate, r.Seed)
-	fmt.Fprintf(out, "forwarded %s  answered %s  passed %s  dropped %s%s\n", grouped(r.Forwarded), grouped(r.Answered),
-		grouped(r.Passed), grouped(r.Dropped), reasons(r))
-	if r.PassedBy+r.NotEthernet+r.Cut > 0 {
-		fmt.Fprintf(out, "past naru %s  unknown link type %s  captured in part %s\n", grouped(r.PassedBy),
-			grouped(r.NotEthernet), grouped(r.Cut))
+	fmt.Fprintf(out, "forwarded %s  answered %s%s  passed %s%s  dropped %s%s\n", grouped(r.Forwarded), grouped(r.Answered),
+		reasons(r, wire.Consume), grouped(r.Passed), reasons(r, wire.Pass), grouped(r.Dropped), reasons(r, wire.Drop))
+	if s := aside(r); s != "" {
+		fmt.Fprintln(out, s)
 	}
 	if l := r.Loop; l != nil {
 		fmt.Fprintf(out, "flows completed %s  reset %s  open %s  stalled %s  mis-delivered %s   frames lost %s  ignored %s\n",
@@ -44,11 +44,25 @@ func (j *replayJob) print(r *replay.Result, took time.Duration) error {
 	return nil
 }
 
-// reasons is " (no_route 3, hop_limit 2)" of what was dropped.
-func reasons(r *replay.Result) string {
+// aside is "past naru 3  captured in part 1" of the packets that came otherwise than the others.
+func aside(r *replay.Result) string {
+	var list []string
+	for _, x := range []struct {
+		what    string
+		packets uint64
+	}{{"past naru", r.PassedBy}, {"unknown link type", r.NotEthernet}, {"captured in part", r.Cut}} {
+		if x.packets > 0 {
+			list = append(list, x.what+" "+grouped(x.packets))
+		}
+	}
+	return strings.Join(list, "  ")
+}
+
+// reasons is " (no_route 3, hop_limit 2)" of what has a verdict.
+func reasons(r *replay.Result, verdict wire.Verdict) string {
 	var list []string
 	for _, why := range r.Reasons {
-		if why.Verdict == "drop" {
+		if why.Verdict == verdict.String() {
 			list = append(list, fmt.Sprintf("%s %s", why.Name, grouped(why.Packets)))
 		}
 	}

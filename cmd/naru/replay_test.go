@@ -118,7 +118,7 @@ func TestReplayNamesTheFirstDifferenceAndExits7(t *testing.T) {
 		}
 	}
 	code, out, _ := naru("", goldenLine+" --expect "+dir)
-	for _, want := range []string{"flows.jsonl   flow 2: backend \"b2\", expected \"b7\"",
+	for _, want := range []string{"flows.jsonl   line 2: backend \"b2\", expected \"b7\"",
 		"counters.json   reasons.hop_limit_answered 1, expected 2", "2 differences"} {
 		if code != exitDiffers || !strings.Contains(out, want) {
 			t.Errorf("exit %d, want %q in\n%s", code, want, out)
@@ -135,7 +135,7 @@ func TestReplayNamesTheFirstDifferenceAndExits7(t *testing.T) {
 func TestReplayPrintsASummary(t *testing.T) {
 	code, out, errs := naru("", goldenLine)
 	for _, want := range []string{"read 30 packets, ", " 0.3s of capture time in ", ", seed 1\nforwarded ", "\nweb   ",
-		"dropped 3 (tcp_flags 1, ", "\npast naru 1  "} {
+		"dropped 3 (tcp_flags 1, ", "answered 5 (echo_answered 1, ", "passed 1 (not_our_address 1)  ", "\npast naru 1\nweb   2 flows"} {
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("exit %d, want %q in\n%s%s", code, want, out, errs)
 		}

@@ -15,9 +15,10 @@ type Explanation struct {
 	Kind       string `json:"kind"`       // "Explanation"
 	APIVersion string `json:"apiVersion"` // "naru/v1"
 
-	Packet    string     `json:"packet"` // in a line, as it came
-	In        string     `json:"in"`     // the leg
-	Steps     []Step     `json:"steps"`  // the stages that it went through, in order
+	Capture   *Place     `json:"capture,omitempty"` // of a packet of a capture
+	Packet    string     `json:"packet"`            // in a line, as it came
+	In        string     `json:"in"`                // the leg
+	Steps     []Step     `json:"steps"`             // the stages that it went through, in order
 	Verdict   string     `json:"verdict"`
 	Reason    string     `json:"reason,omitempty"` // which is also the name of its counter
 	Meaning   string     `json:"meaning,omitempty"`
@@ -30,6 +31,23 @@ type Explanation struct {
 	Record    *Line      `json:"record"`
 
 	Dump string `json:"dump,omitempty"` // the bytes, marked, and how the checksums came about
+}
+
+// Place says where in a capture a packet is.
+type Place struct {
+	File       string  `json:"file"`
+	Packet     int     `json:"packet"`                // counted from 1
+	Seconds    float64 `json:"seconds"`               // after the first packet
+	Flow       string  `json:"flow,omitempty"`        // its connection
+	FlowNumber int     `json:"flow_number,omitempty"` // in the order in which connections were made, counted from 1
+}
+
+func (p *Place) text() string {
+	s := fmt.Sprintf("frame    %d of %s, %.6f s after the first", p.Packet, p.File, p.Seconds)
+	if p.FlowNumber > 0 {
+		s += fmt.Sprintf("   flow %d, %s", p.FlowNumber, p.Flow)
+	}
+	return s + "\n"
 }
 
 // Step is one stage.
@@ -347,6 +365,9 @@ var replyPaths = map[forwarder.Mode]string{
 // Text returns the explanation for people; with bytes also the bytes that changed, and where each checksum comes from.
 func (x *Explanation) Text(bytes bool) string {
 	var b strings.Builder
+	if x.Capture != nil {
+		b.WriteString(x.Capture.text())
+	}
 	fmt.Fprintf(&b, "packet   %s   in %s\n", x.Packet, x.In)
 	for _, s := range x.Steps {
 		details := s.Details

@@ -114,15 +114,15 @@ func CompareFlows(got, want io.Reader) (string, error) {
 		case !moreG && !moreW:
 			return "", nil
 		case !moreG:
-			return fmt.Sprintf("flow %d: missing", n), nil
+			return fmt.Sprintf("line %d: missing", n), nil
 		case !moreW:
-			return fmt.Sprintf("flow %d: not expected, the expectation has %d flows", n, n-1), nil
+			return fmt.Sprintf("line %d: not expected, the expectation has %d lines", n, n-1), nil
 		case bytes.Equal(g.Bytes(), w.Bytes()):
 			continue
 		}
 		d, err := compareJSON(g.Bytes(), w.Bytes())
 		if d != "" || err != nil {
-			return fmt.Sprintf("flow %d: %s", n, d), err
+			return fmt.Sprintf("line %d: %s", n, d), err
 		}
 	}
 }

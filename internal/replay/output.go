@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 
 	"naru/forwarder"
 	"naru/internal/config"
@@ -25,6 +26,7 @@ type frameWriter struct {
 	length  int
 	leg     int
 	pending bool
+	number  uint64 // in the capture, counted from 1; 0: it is in none
 	comment []byte // of it
 
 	// What this call's frames were sent for.
@@ -48,16 +50,25 @@ func newFrameWriter(w io.Writer, cfg *config.Config) *frameWriter {
 
 var sides = map[string]string{"client": "clients", "backend": "backends", "both": "clients and backends"}
 
-// arrived keeps a packet, as it arrives at naru, until the engine has decided about it.
-func (w *frameWriter) arrived(f *wire.Packet, captured *pcapfile.Packet) {
+// arrived keeps a packet, as it arrives at naru, until the engine has decided about it. captured is what it was in the
+// capture, the number'th packet there; or nil.
+func (w *frameWriter) arrived(f *wire.Packet, captured *pcapfile.Packet, number uint64) {
 	w.in, w.length, w.leg, w.pending, w.comment = append(w.in[:0], f.Bytes()...), 0, int(f.Leg), true, w.comment[:0]
-	if captured != nil && captured.Link == pcapfile.LinkEthernet {
+	w.number = 0
+	if captured == nil {
+		return
+	}
+	w.number = number
+	if captured.Link == pcapfile.LinkEthernet {
 		w.length = captured.Length
 	}
 }
 
 func (w *frameWriter) note(rec *forwarder.Record) {
 	from := len(w.comments)
+	if w.pending && w.number > 0 && !rec.Late { // what waited is an earlier packet
+		w.comments = append(strconv.AppendUint(append(w.comments, "packet "...), w.number, 10), ": "...)
+	}
 	w.comments = record.AppendComment(w.comments, rec)
 	if w.pending && !rec.Late {
 		w.comment = append(w.comment[:0], w.comments[from:]...)
@@ -106,6 +117,7 @@ func newFlowWriter(w io.Writer) *flowWriter {
 
 // flowLine is one connection. Times are seconds after the first packet, to 16.8 ms at the start.
 type flowLine struct {
+	Number uint64 `json:"number"` // in the order in which connections were made, counted from 1
 	record.Flow
 	Start float64 `json:"start"`
 	End   float64 `json:"end"`
@@ -118,9 +130,9 @@ type flowLine struct {
 
 var protocols = map[uint8]string{wire.ProtoTCP: "tcp", wire.ProtoUDP: "udp"}
 
-func (w *flowWriter) write(c *forwarder.Connection, now wire.Time, ended, outcome string) {
-	line := flowLine{Flow: record.NewFlow(c), Start: seconds(c.Start), End: seconds(now), State: c.State.String(),
-		Ended: ended, Loop: outcome, Traffic: record.NewTraffic(c)}
+func (w *flowWriter) write(c *forwarder.Connection, number uint64, now wire.Time, ended, outcome string) {
+	line := flowLine{Number: number, Flow: record.NewFlow(c), Start: seconds(c.Start), End: seconds(now),
+		State: c.State.String(), Ended: ended, Loop: outcome, Traffic: record.NewTraffic(c)}
 	if err := w.enc.Encode(line); err != nil && w.err == nil {
 		w.err = fmt.Errorf("replay: flows: %w", err)
 	}

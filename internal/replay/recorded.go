@@ -60,6 +60,7 @@ func (r *Replay) ended(c *forwarder.Connection) {
 	r.result.count(c)
 	outcome := r.sim.ended(c)
 	if r.flows != nil {
-		r.flows.write(c, r.now, c.HowEnded(), outcome)
+		r.flows.write(c, r.numbers.of(c), r.now, c.HowEnded(), outcome)
 	}
+	r.numbers.forget(c)
 }

@@ -83,26 +83,30 @@ type Replay struct {
 	legs     legs
 	script   Script // what is still to come
 
-	base   int64 // capture time of the instant begin
-	based  bool
-	now    wire.Time
-	tick   wire.Time // the next one
-	pause  wire.Time // when the last packet came
-	stamp  int64     // capture time of the packet at hand
-	batch  [1]wire.Packet
-	buf    []byte
-	frames *frameWriter
-	flows  *flowWriter
-	sim    *simulation     // nil without
-	trace  forwarder.Trace // nil when nobody asks
-	result Result
-	err    error
+	base    int64 // capture time of the instant begin
+	based   bool
+	now     wire.Time
+	tick    wire.Time // the next one
+	pause   wire.Time // when the last packet came
+	stamp   int64     // capture time of the packet at hand
+	batch   [1]wire.Packet
+	buf     []byte
+	frames  *frameWriter
+	flows   *flowWriter
+	numbers *numbers        // nil when nobody asks
+	sim     *simulation     // nil without
+	trace   forwarder.Trace // nil when nobody asks
+	result  Result
+	err     error
 }
 
 // New makes a replay. The error is one of the configuration or the script, or of StateIn.
 func New(opt Options) (*Replay, error) {
 	r := &Replay{opt: opt, cfg: opt.Config, script: opt.Script, now: begin, tick: begin.Add(tickStep), pause: begin,
 		buf: make([]byte, room)}
+	if opt.Flows != nil || opt.StateOut != nil {
+		r.numbers = newNumbers()
+	}
 	if err := r.checkScript(); err != nil {
 		return nil, err
 	}
@@ -124,6 +128,9 @@ func New(opt Options) (*Replay, error) {
 	}
 	if opt.Flows != nil {
 		r.flows = newFlowWriter(opt.Flows)
+	}
+	if r.numbers != nil {
+		r.engine.WatchStarts(r.numbers.begin)
 	}
 	return r, nil
 }
@@ -317,7 +324,7 @@ func (r *Replay) process(f *wire.Packet, captured *pcapfile.Packet) {
 	r.out.Reset()
 	at := r.engineTime(r.stamp)
 	if r.frames != nil {
-		r.frames.arrived(f, captured)
+		r.frames.arrived(f, captured, r.result.Packets)
 	}
 	r.engine.Process(at, r.batch[:], r.out, r.trace)
 	r.collect()

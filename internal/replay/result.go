@@ -146,7 +146,7 @@ func (r *Result) end(run *Replay) {
 	for i := range open {
 		r.count(&open[i])
 		if run.flows != nil && run.opt.StateOut == nil {
-			run.flows.write(&open[i], run.now, "open", run.sim.ended(&open[i]))
+			run.flows.write(&open[i], run.numbers.of(&open[i]), run.now, "open", run.sim.ended(&open[i]))
 		}
 	}
 	if run.flows != nil {

@@ -19,7 +19,7 @@ import (
 // of the values: it changes with them.
 const (
 	stateKind   = "ReplayState"
-	stateFormat = 1
+	stateFormat = 2
 
 	longestHead = 1 << 20 // bytes of the first line: our own choice
 	longestName = 4096    // bytes of a name
@@ -99,6 +99,7 @@ func (r *Replay) save() error {
 	}
 	r.sim.carry(c)
 	r.result.carry(c)
+	r.numbers.carry(c, r.opt.Table)
 	h.Packets, h.Seconds = r.result.Packets, float64(r.result.latest/1000)/1e6
 	h.Connections, h.Length = r.engine.Counters().Active, len(c.Bytes())
 	line, err := json.Marshal(h)
@@ -197,6 +198,7 @@ func (r *Replay) goOn() error {
 	r.sim.carry(c)
 	r.result.begin(r)
 	r.result.carry(c)
+	r.numbers.carry(c, r.opt.Table)
 	if err := c.Err(); err != nil {
 		return stateError("does not fit: %v", err)
 	}

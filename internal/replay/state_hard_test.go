@@ -209,8 +209,8 @@ func TestAStateThatDoesNotFitIsRefused(t *testing.T) {
 		{"was cut or added to", func(o *replay.Options, s []byte) []byte { return s[:len(s)-1] }},
 		{"was cut or added to", func(o *replay.Options, s []byte) []byte { return append(s, 0) }},
 		{"is damaged", func(o *replay.Options, s []byte) []byte { s[len(s)/2] ^= 1; return s }},
-		{"this naru reads naru/v1 1", func(o *replay.Options, s []byte) []byte {
-			return bytes.Replace(s, []byte(`"format":1`), []byte(`"format":9`), 1)
+		{"this naru reads naru/v1 2", func(o *replay.Options, s []byte) []byte {
+			return bytes.Replace(s, []byte(`"format":2`), []byte(`"format":9`), 1)
 		}},
 	} {
 		o := good

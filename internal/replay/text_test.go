@@ -115,15 +115,15 @@ func TestFlowsAndCountersDifferByTheirPath(t *testing.T) {
 			t.Errorf("counters %s: %q %v, want %q", c.got, got, err, c.text)
 		}
 		if c.text != "" {
-			c.text = "flow 2: " + c.text
+			c.text = "line 2: " + c.text
 		}
 		got, err = replay.CompareFlows(strings.NewReader("{}\n"+c.got), strings.NewReader("{}\n"+c.want))
 		if err != nil || got != c.text {
 			t.Errorf("flows %s: %q %v, want %q", c.got, got, err, c.text)
 		}
 	}
-	for got, want := range map[[2]string]string{{"{}\n{}\n", "{}\n"}: "flow 2: not expected, the expectation has 1 flows",
-		{"{}\n", "{}\n{}\n"}: "flow 2: missing"} {
+	for got, want := range map[[2]string]string{{"{}\n{}\n", "{}\n"}: "line 2: not expected, the expectation has 1 lines",
+		{"{}\n", "{}\n{}\n"}: "line 2: missing"} {
 		if text, err := replay.CompareFlows(strings.NewReader(got[0]), strings.NewReader(got[1])); err != nil || text != want {
 			t.Errorf("%q %v, want %q", text, err, want)
 		}

@@ -79,7 +79,7 @@ const (
 	ICMPIgnored     // an ICMP message that needs no answer
 	ICMPNoConn      // an ICMP error that quotes a packet of no connection
 	NoConnection    // to a local address, but of no connection
-	NoService       // nobody serves it and reject says drop
+	NoService       // nobody serves it, and it is a RST or reject says drop
 	MidstreamTCP    // TCP without a connection that does not start one
 	TupleClash      // NAT: the backend has a connection with the same ports from another VIP or port
 	Hairpin         // DSR: from a backend to its own VIP
@@ -158,7 +158,7 @@ var reasons = [NumReasons]reasonInfo{
 	ICMPIgnored:   {"icmp_ignored", Drop, "normal"},
 	ICMPNoConn:    {"icmp_no_connection", Drop, "a late or forged ICMP error"},
 	NoConnection:  {"no_connection", Drop, "a late reply of a backend; normal below 1 %"},
-	NoService:     {"no_service", Drop, "a port without a service, and reject says drop"},
+	NoService:     {"no_service", Drop, "a port without a service, and no answer: it is a RST itself, or reject says drop"},
 	MidstreamTCP:  {"midstream", Drop, "late segments, or connections from before a restart"},
 	TupleClash: {"tuple_clash", Drop,
 		"a client uses one port for two services that share a backend port: the backend could not tell them apart"},
