@@ -37,6 +37,10 @@ type Options struct {
 	Datagrams       int // fragmented datagrams under way that are followed; 0 means 512
 	Neighbors       int // next hops of all legs that are remembered; 0 means 16384
 
+	// LongFrames says that frames come which are longer than the MTU of their leg and no super-frames, as captures have
+	// them: there is room to fragment them whatever the configuration.
+	LongFrames bool
+
 	// Memory is the table's memory; the zero value lets the engine allocate it.
 	Memory conntrack.Memory
 
@@ -184,6 +188,9 @@ func New(opt Options, snap *Snapshot) (*Engine, error) {
 		source: opt.Seed.words(forSource), pathID: map[pathKey]conntrack.PathID{},
 		used: map[usedKey]*used{}, leaving: map[wire.Addr][]conntrack.PathID{},
 		events: make([]Event, 0, maxEvents),
+	}
+	if opt.LongFrames {
+		e.burst.open()
 	}
 	e.frags = frag.New(opt.Datagrams, heldFragments, opt.Seed.words(forFragments)[0])
 	e.lastID = uint32(opt.Seed.words(forIDs)[0]) + uint32(opt.Worker)

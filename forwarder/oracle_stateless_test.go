@@ -46,7 +46,7 @@ func newStateless(t *testing.T, mode forwarder.Mode, services []wiretest.OracleS
 			rules = append(rules, r)
 		}
 	}
-	oracle := wiretest.NewStatelessOracle(t, rules)
+	oracle := wiretest.NewStatelessOracle(t, rules, nil)
 	cfg := oracleConfig([2]int{9000, 9000}, oracle.MACs(), services)
 	for i := range cfg.Services {
 		s := &cfg.Services[i]

@@ -27,7 +27,7 @@ func NewBench(cfg forwarder.Config, seed forwarder.Seed, connections int) (*Benc
 	if connections == 0 {
 		connections = benchConnections
 	}
-	engine, err := forwarder.New(forwarder.Options{Seed: seed, Workers: 1, Connections: connections}, snap)
+	engine, err := forwarder.New(forwarder.Options{Seed: seed, Workers: 1, Connections: connections, LongFrames: true}, snap)
 	if err != nil {
 		return nil, fmt.Errorf("explain: %w", err)
 	}

@@ -156,7 +156,7 @@ func (r *Replay) start() error {
 }
 
 func (r *Replay) engineOptions() forwarder.Options {
-	return forwarder.Options{Seed: seed(r.opt.Seed), Workers: 1, Connections: r.opt.Table}
+	return forwarder.Options{Seed: seed(r.opt.Seed), Workers: 1, Connections: r.opt.Table, LongFrames: true}
 }
 
 // seed is the engine's seed of a number, as naru run --seed makes it.

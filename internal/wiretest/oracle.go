@@ -39,20 +39,20 @@ type OracleService struct {
 	Proto        uint8
 }
 
-// OracleAddrs are the addresses of the oracle in one family. The kernel in the middle holds Local, which is what it
-// sends from to backends; clients are behind a router.
+// OracleAddrs are the addresses of the oracle in one family. Legs are those of the kernel in the middle, by Side. It
+// sends to backends from Local, which it need not hold; clients are behind Router.
 type OracleAddrs struct {
-	Local, Backend      netip.Addr
-	backendNet          string // Local and its prefix length
-	clientNet, clientGW string
+	Local, Backend netip.Addr
+	Legs           [2]netip.Prefix
+	Router         netip.Addr
 }
 
 // OracleIPv4 and OracleIPv6 are the oracle's addresses. Those of VIPs and clients may be any others.
 var (
-	OracleIPv4 = OracleAddrs{netip.MustParseAddr("10.255.2.1"), netip.MustParseAddr("10.255.2.10"), "10.255.2.1/24",
-		"198.18.255.1/30", "198.18.255.2"}
-	OracleIPv6 = OracleAddrs{netip.MustParseAddr("fd00:b::1"), netip.MustParseAddr("fd00:b::10"), "fd00:b::1/64",
-		"fd00:a::1/64", "fd00:a::2"}
+	OracleIPv4 = OracleAddrs{netip.MustParseAddr("10.255.2.1"), netip.MustParseAddr("10.255.2.10"), [2]netip.Prefix{
+		netip.MustParsePrefix("198.18.255.1/30"), netip.MustParsePrefix("10.255.2.1/24")}, netip.MustParseAddr("198.18.255.2")}
+	OracleIPv6 = OracleAddrs{netip.MustParseAddr("fd00:b::1"), netip.MustParseAddr("fd00:b::10"), [2]netip.Prefix{
+		netip.MustParsePrefix("fd00:a::1/64"), netip.MustParsePrefix("fd00:b::1/64")}, netip.MustParseAddr("fd00:a::2")}
 )
 
 // OracleNeighbors are the MAC addresses that the kernel sends to: the clients' router and the backend, by Side.
@@ -64,26 +64,50 @@ type OracleFrame struct {
 	Frame []byte
 }
 
+// OracleSetup is what an oracle is made for.
+type OracleSetup struct {
+	MTU        [2]int // by Side
+	Services   []OracleService
+	SNAT       bool           // else replies come to the client's address
+	IPv4, IPv6 *OracleAddrs   // nil: OracleIPv4, OracleIPv6
+	MACs       *[2]wire.MAC   // of the kernel's interfaces; nil: as it likes
+	Host       []netip.Prefix // addresses that the kernel has and answers for, as a host without listeners
+}
+
 // NewOracle makes three namespaces and the kernel's NAT in the middle one. mtu is that of the interfaces to the
 // clients and to the backend. All is gone at the end of the test. It needs root (see Root).
 func NewOracle(t testing.TB, mtu [2]int, services []OracleService) *Oracle {
 	t.Helper()
-	return newNATOracle(t, mtu, services, true)
+	return NewOracleFor(t, OracleSetup{MTU: mtu, Services: services, SNAT: true})
 }
 
 // NewDNATOracle is NewOracle without the translation of sources: replies come to the client's address.
 func NewDNATOracle(t testing.TB, mtu [2]int, services []OracleService) *Oracle {
 	t.Helper()
-	return newNATOracle(t, mtu, services, false)
+	return NewOracleFor(t, OracleSetup{MTU: mtu, Services: services})
 }
 
-func newNATOracle(t testing.TB, mtu [2]int, services []OracleService, snat bool) *Oracle {
+// NewOracleFor is NewOracle with all that can be chosen.
+func NewOracleFor(t testing.TB, s OracleSetup) *Oracle {
 	t.Helper()
-	o := newOracle(t, mtu)
+	if s.IPv4 == nil {
+		s.IPv4 = &OracleIPv4
+	}
+	if s.IPv6 == nil {
+		s.IPv6 = &OracleIPv6
+	}
+	o := newOracle(t, s.MTU)
+	if s.MACs != nil {
+		o.setMACs(t, s.MACs)
+	}
 	o.sysctls(t)
-	o.addresses(t, &OracleIPv4, "0.0.0.0/0")
-	o.addresses(t, &OracleIPv6, "::/0")
-	o.rules(t, services, snat)
+	o.addresses(t, s.IPv4)
+	o.addresses(t, s.IPv6)
+	for _, a := range s.Host {
+		o.middle.Addr(t, "lo", a.String())
+		o.awaitLocal(t, a.Addr())
+	}
+	o.rules(t, &s)
 	return o
 }
 
@@ -136,26 +160,48 @@ func (o *Oracle) trackingSysctls(t testing.TB) {
 	o.middle.Sysctl(t, "net/netfilter/nf_conntrack_checksum", "0")
 }
 
-func (o *Oracle) addresses(t testing.TB, a *OracleAddrs, everything string) {
+func (o *Oracle) setMACs(t testing.TB, macs *[2]wire.MAC) {
 	t.Helper()
-	o.middle.Addr(t, oracleIfs[ClientSide], a.clientNet)
-	o.middle.Addr(t, oracleIfs[BackendSide], a.backendNet)
-	for side, ip := range map[Side]net.IP{ClientSide: net.ParseIP(a.clientGW), BackendSide: a.Backend.AsSlice()} {
-		mac := OracleNeighbors[side]
-		err := o.middle.Handle().NeighAdd(&netlink.Neigh{LinkIndex: o.middle.Link(t, oracleIfs[side]).Attrs().Index,
-			State: netlink.NUD_PERMANENT, IP: ip, HardwareAddr: mac[:]})
-		if err != nil {
-			t.Fatalf("wiretest: oracle: neighbour %s: %v", ip, err)
+	for side, name := range oracleIfs {
+		if err := o.middle.Handle().LinkSetHardwareAddr(o.middle.Link(t, name), macs[side][:]); err != nil {
+			t.Fatalf("wiretest: oracle: %s: MAC address: %v", name, err)
 		}
 	}
-	_, dst, err := net.ParseCIDR(everything)
-	check(t, err)
-	err = o.middle.Handle().RouteAdd(&netlink.Route{LinkIndex: o.middle.Link(t, oracleIfs[ClientSide]).Attrs().Index,
-		Dst: dst, Gw: net.ParseIP(a.clientGW)})
-	if err != nil {
-		t.Fatalf("wiretest: oracle: route to %s: %v", a.clientGW, err)
+	o.macs = *macs
+}
+
+// addresses gives the kernel its addresses, neighbours and routes of a family: the backend on-link, everybody else
+// behind the router.
+func (o *Oracle) addresses(t testing.TB, a *OracleAddrs) {
+	t.Helper()
+	for side, to := range [2]netip.Addr{a.Router, a.Backend} {
+		o.middle.Addr(t, oracleIfs[side], a.Legs[side].String())
+		link, mac := o.middle.Link(t, oracleIfs[side]).Attrs().Index, OracleNeighbors[side]
+		err := o.middle.Handle().NeighAdd(&netlink.Neigh{LinkIndex: link, State: netlink.NUD_PERMANENT, IP: to.AsSlice(),
+			HardwareAddr: mac[:]})
+		if err != nil {
+			t.Fatalf("wiretest: oracle: neighbour %s: %v", to, err)
+		}
+		if !a.Legs[side].Contains(to) {
+			o.route(t, side, netip.PrefixFrom(to, to.BitLen()), netip.Addr{})
+		}
 	}
-	o.awaitLocal(t, a.Local)
+	everybody, _ := a.Router.Prefix(0)
+	o.route(t, int(ClientSide), everybody, a.Router)
+	o.awaitLocal(t, a.Legs[BackendSide].Addr())
+}
+
+// route adds a route, on-link without a gateway.
+func (o *Oracle) route(t testing.TB, side int, to netip.Prefix, gateway netip.Addr) {
+	t.Helper()
+	r := &netlink.Route{LinkIndex: o.middle.Link(t, oracleIfs[side]).Attrs().Index, Gw: gateway.AsSlice(),
+		Dst: &net.IPNet{IP: to.Addr().AsSlice(), Mask: net.CIDRMask(to.Bits(), to.Addr().BitLen())}}
+	if !gateway.IsValid() {
+		r.Scope = netlink.SCOPE_LINK
+	}
+	if err := o.middle.Handle().RouteAdd(r); err != nil {
+		t.Fatalf("wiretest: oracle: route to %s: %v", to, err)
+	}
 }
 
 // awaitLocal waits until the kernel takes packets to an IPv6 address of its own as such: it says so a little after

@@ -2,6 +2,7 @@ package wiretest
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"testing"
 
 	"github.com/google/nftables"
@@ -18,18 +19,18 @@ type ipFamily struct {
 	table     nftables.TableFamily
 	number    uint32 // NFPROTO_*
 	dstOffset uint32 // of the destination address in the header
-	addrs     *OracleAddrs
 }
 
 var ipFamilies = [2]ipFamily{
-	{nftables.TableFamilyIPv4, unix.NFPROTO_IPV4, 16, &OracleIPv4},
-	{nftables.TableFamilyIPv6, unix.NFPROTO_IPV6, 24, &OracleIPv6},
+	{nftables.TableFamilyIPv4, unix.NFPROTO_IPV4, 16},
+	{nftables.TableFamilyIPv6, unix.NFPROTO_IPV6, 24},
 }
 
 // rules makes the NAT: the destination of what goes to a service is translated, and with snat the source. What is not
 // translated (connection tracking calls it invalid, or it belongs to nothing) is dropped, but without snat a backend is
-// reached by its own address too: what it sends then is routed on. The kernel's own sockets hear nothing.
-func (o *Oracle) rules(t testing.TB, services []OracleService, snat bool) {
+// reached by its own address too: what it sends then is routed on. The kernel's own sockets hear nothing, unless it is a
+// host.
+func (o *Oracle) rules(t testing.TB, setup *OracleSetup) {
 	t.Helper()
 	c, err := nftables.New(nftables.WithNetNSFd(o.middle.FD()))
 	if err != nil {
@@ -48,16 +49,22 @@ func (o *Oracle) rules(t testing.TB, services []OracleService, snat bool) {
 			nftables.ChainPolicyAccept)
 		forward := chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter,
 			nftables.ChainPolicyDrop)
-		chain("input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter,
-			nftables.ChainPolicyDrop)
-		for _, s := range services {
+		if len(setup.Host) == 0 {
+			chain("input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter,
+				nftables.ChainPolicyDrop)
+		}
+		for _, s := range setup.Services {
 			if s.VIP.Addr().Is4() == (f.number == unix.NFPROTO_IPV4) {
 				c.AddRule(&nftables.Rule{Table: table, Chain: pre, Exprs: f.dnat(s)})
 			}
 		}
 		c.AddRule(&nftables.Rule{Table: table, Chain: forward, Exprs: translated()})
-		if snat {
-			c.AddRule(&nftables.Rule{Table: table, Chain: post, Exprs: f.snat()})
+		if setup.SNAT {
+			local := setup.IPv4.Local
+			if f.number == unix.NFPROTO_IPV6 {
+				local = setup.IPv6.Local
+			}
+			c.AddRule(&nftables.Rule{Table: table, Chain: post, Exprs: f.snat(local)})
 			continue
 		}
 		for _, proto := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
@@ -86,9 +93,9 @@ func (f ipFamily) dnat(s OracleService) []expr.Any {
 }
 
 // snat is "oifname b0 snat to LOCAL".
-func (f ipFamily) snat() []expr.Any {
+func (f ipFamily) snat(local netip.Addr) []expr.Any {
 	return append(ifName(expr.MetaKeyOIFNAME, oracleIfs[BackendSide]),
-		&expr.Immediate{Register: 1, Data: f.addrs.Local.AsSlice()},
+		&expr.Immediate{Register: 1, Data: local.AsSlice()},
 		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: f.number, RegAddrMin: 1})
 }
 

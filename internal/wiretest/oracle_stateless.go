@@ -21,10 +21,13 @@ type OracleRedirect struct {
 
 // NewStatelessOracle makes an oracle of which the middle is no router but a netdev ingress chain on the clients' side: it
 // rewrites frames where they come in and hands them to the backend's side, whole. It needs root (see Root). Packets whose
-// TTL is used up, and those to no rule's VIP, go nowhere.
-func NewStatelessOracle(t testing.TB, rules []OracleRedirect) *Oracle {
+// TTL is used up, and those to no rule's VIP, go nowhere. macs are the kernel's MAC addresses by Side, nil: as it likes.
+func NewStatelessOracle(t testing.TB, rules []OracleRedirect, macs *[2]wire.MAC) *Oracle {
 	t.Helper()
 	o := newOracle(t, [2]int{9000, 9000})
+	if macs != nil {
+		o.setMACs(t, macs)
+	}
 	c, err := nftables.New(nftables.WithNetNSFd(o.middle.FD()))
 	if err != nil {
 		t.Fatalf("wiretest: oracle: nftables: %v", err)
