@@ -66,10 +66,9 @@ func (s super) packet(t testing.TB) wire.Packet {
 // extend puts in what wiretest.Frame cannot.
 func (s super) extend(d []byte) []byte {
 	be := binary.BigEndian
-	at, v4 := wire.EthernetLen+4*len(s.VLANs), true
-	l4 := at + wire.IPv4Len
-	if d[at]>>4 == 6 {
-		v4, l4 = false, at+wire.IPv6Len
+	at := wire.EthernetLen + 4*len(s.VLANs)
+	v4, l4 := d[at]>>4 == 4, at+wire.IPv6Len
+	if !v4 {
 		be.PutUint32(d[at:], be.Uint32(d[at:])|s.label)
 	} else {
 		l4 = at + int(d[at]&0xf)*4

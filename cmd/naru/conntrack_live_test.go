@@ -433,7 +433,7 @@ func TestFloodsCostEstablishedConnectionsNothing(t *testing.T) {
 		if s.Connections.Active > s.Connections.Capacity || s.Connections.Evicted < 1000 || s.Services[0].Active < 60 {
 			t.Errorf("connections %+v, service %d", s.Connections, s.Services[0].Active)
 		}
-		if after := resident(t, f.daemon.cmd.Process.Pid); after > before+8<<10 {
+		if after := resident(t, f.daemon.cmd.Process.Pid); after > before+8<<10 && !wiretest.Raced {
 			t.Errorf("memory grew from %d to %d KiB", before, after)
 		}
 	}

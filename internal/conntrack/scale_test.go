@@ -12,13 +12,11 @@ import (
 	"unsafe"
 
 	"naru/internal/wire"
+	"naru/internal/wiretest"
 )
 
 // soak reports whether tests may take minutes and gigabytes: NARU_SOAK says so.
 func soak() bool { return os.Getenv("NARU_SOAK") != "" }
-
-// raced says that the race detector watches, which keeps books on memory that are many times as large.
-var raced bool
 
 // crowd is the connection number n: a million look different in every field of their keys.
 func crowd(paths []PathID, n int) Conn {
@@ -108,7 +106,7 @@ func TestNoWordIsFarFromItsHome(t *testing.T) {
 
 // TestMemoryOfManyConnections measures the process: a million connections, ten with NARU_SOAK, which must fit 1.4 GiB.
 func TestMemoryOfManyConnections(t *testing.T) {
-	if raced {
+	if wiretest.Raced {
 		t.Skip("the race detector's memory would be measured")
 	}
 	n, most := 1_000_000, 170.0 // the index is that of a power of two
