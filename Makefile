@@ -4,6 +4,8 @@
 export CGO_ENABLED := 0
 
 FUZZTIME  ?= 30s
+# Hostile capture files that make test reads, about half a minute: a number, so that no deadline cuts one short.
+HOSTILE   ?= 150000x
 BENCH     ?= .
 BENCHTIME ?= 1s
 PACKAGES  ?= ./...
@@ -36,6 +38,7 @@ test: ## vet and test everything; as root also with real traffic in network name
 	go vet ./...
 	go -C internal/tools test ./...
 	go test -json -count=1 -timeout $(TIMEOUT) $(PACKAGES) | $(report)
+	go test -run '^$$' -fuzz '^FuzzReader$$' -fuzztime $(HOSTILE) -fuzzminimizetime 10x ./internal/link/pcapfile
 	@[ "$$(id -u)" = 0 ] || echo "Not run as root: what needs network namespaces was left out, see above."
 
 race: export CGO_ENABLED := 1
