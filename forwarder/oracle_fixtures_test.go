@@ -2,7 +2,6 @@ package forwarder_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"net/netip"
 	"testing"
 
@@ -77,42 +76,10 @@ func TestKatranPacketsComeOutAsKatranSendsThem(t *testing.T) {
 		if len(out) != 1 {
 			t.Fatalf("packet %d: %v, %d frames", i+1, why, len(out))
 		}
-		if got, want := out[0].bytes[wire.EthernetLen:], katranWithOurChoices(t, want[i].Frame, out[0].bytes); !bytes.Equal(got, want) {
+		if got, want := out[0].bytes[wire.EthernetLen:], wiretest.KatranWithOurChoices(t, want[i].Frame, out[0].bytes, katranSource); !bytes.Equal(got, want) {
 			t.Errorf("packet %d:\n%x, Katran's is\n%x", i+1, got, want)
 		}
 	}
-}
-
-// katranWithOurChoices is the packet that Katran sends with the choices that naru made in its own.
-func katranWithOurChoices(t *testing.T, katran, naru []byte) []byte {
-	t.Helper()
-	w, n := bytes.Clone(katran[wire.EthernetLen:]), naru[wire.EthernetLen:]
-	inner, prefix := wire.IPv4Len, katranSource[0]
-	source := n[12:16]
-	if w[0]>>4 == 6 {
-		inner, prefix, source = wire.IPv6Len, katranSource[1], n[8:24]
-		copy(w[1:4], []byte{w[1]&0xf0 | n[1]&0x0f, n[2], n[3]})
-		copy(w[8:24], source)
-	} else {
-		copy(w[4:6], n[4:6])
-		copy(w[12:16], source)
-		fixHeader(w[:wire.IPv4Len])
-	}
-	if a, _ := netip.AddrFromSlice(source); !prefix.Contains(a) {
-		t.Errorf("the outer source %v is not of %v", a, prefix)
-	}
-	lowerByHand(w[inner:])
-	return w
-}
-
-// lowerByHand lowers a TTL or hop limit and makes the header's checksum anew.
-func lowerByHand(ip []byte) {
-	if ip[0]>>4 == 6 {
-		ip[7]--
-		return
-	}
-	ip[8]--
-	fixHeader(ip[:wire.IPv4Len])
 }
 
 // TestCiliumFullNAT puts what Cilium's test of NodePort with SNAT puts in through full NAT with a single local port, so
@@ -144,7 +111,7 @@ func TestCiliumErrorThroughSNAT(t *testing.T) {
 	s.Locals, s.SourcePorts = []forwarder.Local{{Addr: addr("10.0.10.1")}}, forwarder.PortRange{Lo: 33440, Hi: 33440}
 	r := newRig(t, peerConfig([]netip.Addr{peer}, s))
 
-	asVIP := func(frame []byte) []byte { return renamed(t, frame, peer, vip) }
+	asVIP := func(frame []byte) []byte { return wiretest.Renamed(t, frame, peer, vip) }
 	for i, tt := range []struct{ in, want []byte }{
 		{asVIP(in[0].Frame), want[0].Frame}, {in[1].Frame, asVIP(want[1].Frame)},
 	} {
@@ -153,39 +120,9 @@ func TestCiliumErrorThroughSNAT(t *testing.T) {
 			t.Fatalf("packet %d: %v, %d frames", i+1, why, len(out))
 		}
 		expected := bytes.Clone(tt.want[wire.EthernetLen:])
-		lowerByHand(expected)
+		wiretest.LowerTTL(expected)
 		if got := out[0].bytes[wire.EthernetLen:]; !bytes.Equal(got, expected) {
 			t.Errorf("packet %d:\n%x, Cilium's is\n%x", i+1, got, expected)
 		}
 	}
-}
-
-// renamed returns a right frame with one address in the place of another, in the header and in what an ICMP error quotes
-// whole, and with all its checksums made anew.
-func renamed(t *testing.T, frame []byte, from, to netip.Addr) []byte {
-	t.Helper()
-	frame = bytes.ReplaceAll(frame, from.AsSlice(), to.AsSlice())
-	ip := frame[wire.EthernetLen:]
-	if ip[9] == wire.ProtoICMP {
-		sealTCP(ip[wire.IPv4Len+wire.ICMPLen:])
-		message := ip[wire.IPv4Len:]
-		message[2], message[3] = 0, 0
-		binary.BigEndian.PutUint16(message[2:], ^wiretest.SlowChecksum(message, 0))
-		fixHeader(ip[:wire.IPv4Len])
-	} else {
-		sealTCP(ip)
-	}
-	if err := wiretest.Wrong(frame); err != nil {
-		t.Fatal(err)
-	}
-	return frame
-}
-
-// sealTCP makes both checksums of a TCP segment over IPv4 anew.
-func sealTCP(ip []byte) {
-	fixHeader(ip[:wire.IPv4Len])
-	segment := ip[wire.IPv4Len:]
-	segment[16], segment[17] = 0, 0
-	start := uint32(wiretest.SlowChecksum(ip[12:20], uint32(len(segment)+wire.ProtoTCP)))
-	binary.BigEndian.PutUint16(segment[16:], ^wiretest.SlowChecksum(segment, start))
 }
