@@ -21,7 +21,7 @@ report = go -C internal/tools run ./testreport
 ratio  = go -C internal/tools run ./benchratio
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race fuzz soak bench bench-live oracle-ipvs lint demo lab clean FORCE
+.PHONY: help build test race fuzz soak bench bench-live captures oracle-ipvs lint demo lab clean FORCE
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 
 soak: ## test the connection table for long: ten million connections, fifty million random steps (2 GiB of memory)
 	NARU_SOAK=1 go test -count=1 -timeout 30m -v -run 'BooksOfTheTable|MemoryOfManyConnections' ./internal/conntrack
+
+captures: ## check every capture of NARU_PCAPS, and thousands made from them, against what must hold; minutes
+	NARU_FULL=1 NARU_REQUIRE=pcaps go test -count=1 -timeout 60m -v \
+		-run 'MustHold|Container' ./internal/replay
 
 bench: ## run the benchmarks (BENCH, BENCHTIME); of every mode, the ratio to a baseline of the same run
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem -timeout 30m \

@@ -1,6 +1,9 @@
 package replay
 
-import "naru/internal/wire"
+import (
+	"naru/forwarder"
+	"naru/internal/wire"
+)
 
 // Litter fills what is behind a frame in the buffer, as an earlier frame might have.
 func (r *Replay) Litter(b byte) {
@@ -9,3 +12,15 @@ func (r *Replay) Litter(b byte) {
 		behind[i] = b
 	}
 }
+
+// Watch has started called for each connection that is made, and ended for each that ends.
+func (r *Replay) Watch(started, ended func(*forwarder.Connection)) {
+	r.engine.WatchStarts(started)
+	r.engine.WatchEnds(func(c *forwarder.Connection) {
+		ended(c)
+		r.ended(c)
+	})
+}
+
+// Living calls f for each connection.
+func (r *Replay) Living(f func(*forwarder.Connection)) { r.engine.Connections(f) }

@@ -2,12 +2,9 @@ package replay_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
+	"runtime/debug"
 	"testing"
 
 	"naru/forwarder"
@@ -15,244 +12,183 @@ import (
 	"naru/internal/link/pcapfile"
 	"naru/internal/replay"
 	"naru/internal/wire"
-	"naru/internal/wiretest"
 )
 
-// subject is one capture in one mode, and what is found wrong with it.
+// subject is one run of a capture in a mode, and what is found wrong with it.
 type subject struct {
-	t       *testing.T
-	name    string // file and mode
-	backend map[string]string
-	number  int // of the packet at hand
-	litter  byte
+	t      *testing.T
+	name   string // of the capture, and the mode
+	cfg    *config.Config
+	litter byte
+	number int   // of the packet at hand
+	packet taped // it
+
+	books
 	records int
-	judged  int // packets that were compared with what they became
+	reasons [wire.NumReasons]uint64 // packets by the reason of their record; of none: those that went on
+	macs    map[wire.MAC]string     // who has which, in l2dsr
+	judged  int                     // packets that were compared with what they became
+	play    play
 }
 
-// harness replays a capture in a mode and checks what must hold for any capture.
-func harness(t *testing.T, path, mode string) (judged int) {
-	file, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fresh := func(litter byte) *subject {
-		return &subject{t: t, name: filepath.Base(path) + " " + mode, backend: map[string]string{}, litter: litter}
-	}
-	s := fresh(0)
-	yaml, err := replay.Auto(source(t, file), mode)
-	if err != nil {
-		t.Fatalf("%s: %v", s.name, err)
-	}
-	cfg, _, err := config.Load("auto", []byte(yaml))
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", s.name, err, yaml)
-	}
-	frames, flows, result := s.run(cfg, file)
-	again, flowsAgain, _ := fresh(0xa5).run(cfg, file)
-	if !bytes.Equal(frames, again) || !bytes.Equal(flows, flowsAgain) {
-		t.Errorf("%s: two runs differ, with other bytes behind the frames", s.name)
-	}
-	rewritten := rewrite(t, file)
-	formats, flowsAgain, _ := fresh(0).run(cfg, rewritten)
-	if d, err := replay.CompareFrames(bytes.NewReader(formats), bytes.NewReader(frames)); err != nil || d != "" {
-		t.Errorf("%s: the same packets from a pcapng file: %s %v", s.name, d, err)
-	}
-	if !bytes.Equal(flows, flowsAgain) {
-		t.Errorf("%s: the same packets from a pcapng file give other flows", s.name)
-	}
-	if uint64(s.records)+result.PassedBy+result.NotEthernet != result.Packets {
-		t.Errorf("%s: %d packets, %d decisions, %d passed by, %d of another link type", s.name, result.Packets, s.records,
-			result.PassedBy, result.NotEthernet)
-	}
-	if !result.Balanced() {
-		t.Errorf("%s: counters do not balance: %+v", s.name, result)
-	}
-	return s.judged
+// play is what a run gave.
+type play struct {
+	frames, flows, counters []byte
+	result                  *replay.Result
+	decisions               []decision
+	sent                    []sent
 }
 
-func source(t *testing.T, file []byte) *replay.Source {
-	src, err := replay.NewSource(replay.Input{Name: "file", Stream: bytes.NewReader(file)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return src
+// decision is what became of one packet of the tape.
+type decision struct {
+	verdict wire.Verdict
+	reason  wire.Reason
+	backend string
+	flow    wire.FlowID
 }
 
-// rewrite makes a pcapng file of the same packets.
-func rewrite(t *testing.T, file []byte) []byte {
-	var b bytes.Buffer
-	w := pcapfile.NewWriter(&b)
-	w.AddInterface("", "")
-	src := source(t, file)
-	var buf []byte
-	for {
-		p, _, err := src.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		frame, ok := pcapfile.AppendEthernet(buf[:0], p.Link, p.Data)
-		if !ok {
-			t.Fatalf("link type %v", p.Link)
-		}
-		length := p.Length
-		if p.Link != pcapfile.LinkEthernet {
-			length = 0
-		}
-		w.Packet(0, p.Time, frame, length, "")
-	}
-	if err := w.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+// sent is a frame that was sent, because of the packet number.
+type sent struct {
+	number int
+	leg    uint8
+	data   []byte
 }
 
-func (s *subject) run(cfg *config.Config, file []byte) (frames, flows []byte, result *replay.Result) {
-	var out, log bytes.Buffer
-	r, err := replay.New(replay.Options{Config: cfg, Seed: 1, Frames: &out, Flows: &log, Backends: replay.Recorded,
-		Table: 4096, Trace: s.trace, Keep: wire.MaxFrame})
+// runs has as little collected as the memory allows: a run needs some megabytes, and there are thousands.
+func runs(t *testing.T) {
+	before := debug.SetGCPercent(1000)
+	t.Cleanup(func() { debug.SetGCPercent(before) })
+}
+
+func newSubject(t *testing.T, name string, cfg *config.Config, litter byte) *subject {
+	return &subject{t: t, name: name, cfg: cfg, litter: litter, macs: map[wire.MAC]string{}, books: newBooks()}
+}
+
+// options are those of every run.
+func (s *subject) options(frames, flows *bytes.Buffer) replay.Options {
+	return replay.Options{Config: s.cfg, Seed: 1, Frames: frames, Flows: flows, Backends: replay.Recorded, Table: 1024,
+		Trace: s.trace, Keep: wire.MaxFrame, Sent: func(_ wire.Time, f *wire.Frame) {
+			s.play.sent = append(s.play.sent, sent{s.number, f.Leg, bytes.Clone(f.Bytes())})
+		}}
+}
+
+// run plays a tape and checks each decision.
+func (s *subject) run(tp tape) play {
+	var frames, flows, counters bytes.Buffer
+	r, err := replay.New(s.options(&frames, &flows))
 	if err != nil {
 		s.t.Fatalf("%s: %v", s.name, err)
 	}
-	src := source(s.t, file)
-	for {
-		p, ifname, err := src.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			s.t.Fatalf("%s: %v", s.name, err)
-		}
-		s.number++
+	r.Watch(s.started, s.ended)
+	for _, f := range tp.frames {
+		s.number, s.packet = s.number+1, f
 		r.Litter(s.litter)
-		if err := r.Packet(p, ifname); err != nil {
+		p := pcapfile.Packet{Time: f.at, Timed: true, Link: pcapfile.LinkEthernet, Length: f.length, Data: f.data}
+		if err := r.Packet(&p, ""); err != nil {
 			s.t.Fatalf("%s: packet %d: %v", s.name, s.number, err)
 		}
+		for len(s.play.decisions) < s.number { // it passed by
+			s.play.decisions = append(s.play.decisions, decision{verdict: wire.Pass})
+		}
 	}
-	result, err = r.Finish()
+	r.Living(s.lives)
+	s.closed()
+	s.play.result, err = r.Finish()
 	if err != nil {
 		s.t.Fatalf("%s: %v", s.name, err)
 	}
-	return out.Bytes(), log.Bytes(), result
+	if err := s.play.result.WriteJSON(&counters); err != nil {
+		s.t.Fatal(err)
+	}
+	s.play.frames, s.play.flows, s.play.counters = frames.Bytes(), flows.Bytes(), counters.Bytes()
+	s.balance()
+	return s.play
 }
 
 func (s *subject) wrong(format string, args ...any) {
 	s.t.Errorf("%s packet %d: %s", s.name, s.number, fmt.Sprintf(format, args...))
 }
 
+// balance compares what the records have told with the counters.
+func (s *subject) balance() {
+	res := s.play.result
+	if uint64(s.records)+res.PassedBy+res.NotEthernet != res.Packets {
+		s.t.Errorf("%s: %d packets, %d decisions, %d passed by, %d of another link type", s.name, res.Packets, s.records,
+			res.PassedBy, res.NotEthernet)
+	}
+	if !res.Balanced() {
+		s.t.Errorf("%s: counters do not balance: %+v", s.name, res)
+	}
+	if n := s.reasons[wire.ReasonNone]; n != res.Forwarded {
+		s.t.Errorf("%s: %d packets went on, the counter has %d", s.name, n, res.Forwarded)
+	}
+	counted := map[string]uint64{}
+	for _, r := range res.Reasons {
+		counted[r.Name] = r.Packets
+	}
+	for why, n := range s.reasons {
+		// A fragment that waited in vain has no second record.
+		if name := wire.Reason(why).String(); why != 0 && wire.Reason(why) != wire.FragmentLost && n != counted[name] {
+			s.t.Errorf("%s: %d packets were %s, the counter has %d", s.name, n, name, counted[name])
+		}
+	}
+	if n := uint64(len(s.play.sent)); n != res.Counters.Sent {
+		s.t.Errorf("%s: %d frames were sent, the counter has %d", s.name, n, res.Counters.Sent)
+	}
+}
+
+// twice plays a tape in a configuration two times, with other bytes behind the frames the second time.
+func twice(t *testing.T, tp tape, name string, cfg *config.Config) *subject {
+	s := newSubject(t, name, cfg, 0)
+	a := s.run(tp)
+	b := newSubject(t, name, cfg, 0xa5).run(tp)
+	if !bytes.Equal(a.frames, b.frames) || !bytes.Equal(a.flows, b.flows) || !bytes.Equal(a.counters, b.counters) {
+		t.Errorf("%s: two runs differ, with other bytes behind the frames", name)
+	}
+	return s
+}
+
 // trace checks one decision.
 func (s *subject) trace(r *forwarder.Record) {
 	if !r.Late {
 		s.records++
+		s.play.decisions = append(s.play.decisions, decision{r.Verdict, r.Reason, r.Backend, r.Flow})
 	}
-	if r.Verdict != wire.Transmit || r.Late {
-		return
+	if r.Verdict != wire.Held {
+		s.reasons[r.Reason]++
 	}
-	if r.Service != "" && r.Flow != 0 && r.Conn != ^r.Conn {
-		s.sticks(r)
-	}
-	if r.Before.GSOSize > 0 || len(r.Sent) != 1 || r.Service == "" {
-		return
-	}
-	s.judged++
-	s.rewritten(r)
-}
-
-// sticks checks that a flow keeps its backend while its connection lives.
-func (s *subject) sticks(r *forwarder.Record) {
-	id := r.Flow.String()
-	if was, there := s.backend[id]; there && was != r.Backend && !r.NewConn {
-		s.wrong("flow %s moved from %s to %s", id, was, r.Backend)
-	}
-	s.backend[id] = r.Backend
-}
-
-// rewritten compares a packet with what it has become.
-func (s *subject) rewritten(r *forwarder.Record) {
-	in, out := r.Frame, r.Sent[0].Bytes()
-	switch r.ModeName() {
-	case "l2dsr":
-		if !bytes.Equal(in[12:], out[12:]) {
-			s.wrong("l2dsr changed more than MAC addresses")
-		}
-		return
-	case "l3dsr/ipip", "l3dsr/gue":
-		s.carried(in, out)
-		return
-	}
-	a, whole := residue(in)
-	b, _ := residue(out)
-	if whole && a != b {
-		s.wrong("the checksum was wrong by %#04x and is by %#04x", a, b)
+	switch {
+	case r.Verdict == wire.Transmit:
+		s.judged++
+		s.forwarded(r)
+	case r.Verdict == wire.Consume:
+		s.answered(r)
+	case len(r.Sent) != 0:
+		s.wrong("%v, and %d frames were sent", r.Verdict, len(r.Sent))
 	}
 }
 
-// residue is by how much the transport checksum of a packet is wrong, 0 if it is right; whole is false if that cannot be
-// told or does not stay: of fragments, of UDP without a checksum, of ICMP errors, which are translated inside.
-func residue(frame []byte) (by uint16, whole bool) {
-	p := wire.Packet{Frame: wire.Frame{Buf: frame, Len: len(frame)}}
-	if p.ParseLink() != wire.ReasonNone || p.ParseNetwork() != wire.ReasonNone || p.Frag != wire.Whole ||
-		p.Proto != wire.ProtoTCP && p.Proto != wire.ProtoUDP {
-		return 0, false
-	}
-	t := p.Transport()
-	if p.Proto == wire.ProtoUDP && t[6] == 0 && t[7] == 0 {
-		return 0, false
-	}
-	by = ^wire.Fold(wire.Sum(t, wire.PseudoSum(p.IP(), p.Proto, len(t))))
-	if by == 0xffff {
-		by = 0
-	}
-	return by, true
-}
-
-// carried checks that a tunnelled packet is in the frame as it was, but for TTL and IPv4 header checksum.
-func (s *subject) carried(in, out []byte) {
-	p := wire.Packet{Frame: wire.Frame{Buf: bytes.Clone(in), Len: len(in)}}
-	if p.ParseLink() != wire.ReasonNone || p.ParseNetwork() != wire.ReasonNone {
-		s.wrong("a packet that cannot be parsed was carried")
-		return
-	}
-	ip := p.IP()
-	if p.Version == 4 {
-		old := binary.BigEndian.Uint16(ip[8:])
-		sum := wire.Delta(0).Add16(old, old-0x100).Apply(binary.BigEndian.Uint16(ip[10:]))
-		ip[8]--
-		binary.BigEndian.PutUint16(ip[10:], sum)
-	} else {
-		ip[7]--
-	}
-	if !bytes.HasSuffix(out, ip) {
-		s.wrong("the packet in the tunnel is not what it was")
-	}
-}
-
-// captures returns all files of the captures.
-func captures(t *testing.T) (paths []string) {
-	err := filepath.WalkDir(wiretest.Captures(t), func(path string, d fs.DirEntry, err error) error {
-		if ext := filepath.Ext(path); err == nil && !d.IsDir() && (ext == ".pcap" || ext == ".pcapng") {
-			paths = append(paths, path)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return paths
-}
+// full reports whether everything is asked for, not the sample of make test.
+func full() bool { return os.Getenv("NARU_FULL") != "" }
 
 func TestWhatMustHoldForEveryCapture(t *testing.T) {
+	runs(t)
 	modes := replay.AutoModes()
 	judged := map[string]int{}
+	packets, played := 0, 0
 	for i, path := range captures(t) {
+		file, tp := fileOf(t, path)
+		packets += len(tp.frames)
 		for k, mode := range modes {
-			// Half of the modes for each capture, in turn; NARU_FULL asks for all.
-			if os.Getenv("NARU_FULL") == "" && (i+k)%len(modes) >= len(modes)/2 {
+			// Half of the modes for each capture, in turn.
+			if !full() && (i+k)%len(modes) >= len(modes)/2 {
 				continue
 			}
-			judged[mode] += harness(t, path, mode)
+			played++
+			name := tp.name + " " + mode
+			s := twice(t, tp, name, tp.auto(t, mode))
+			judged[mode] += s.judged
+			fromFile(t, name, s, file)
 		}
 	}
 	for _, mode := range modes {
@@ -260,5 +196,16 @@ func TestWhatMustHoldForEveryCapture(t *testing.T) {
 			t.Errorf("%s: only %d packets were compared with what they became", mode, judged[mode])
 		}
 	}
-	t.Logf("packets compared: %v", judged)
+	t.Logf("%d captures, %d packets, %d runs; packets compared: %v", len(captures(t)), packets, played, judged)
+}
+
+// fromFile plays the capture from its file, whose format and link type may be any.
+func fromFile(t *testing.T, name string, s *subject, file []byte) {
+	out := replayed(t, replay.Options{Config: s.cfg, Backends: replay.Recorded, Keep: wire.MaxFrame}, file)
+	if d, err := replay.CompareFrames(bytes.NewReader(out.frames), bytes.NewReader(s.play.frames)); err != nil || d != "" {
+		t.Errorf("%s: the same packets from the file itself: %s %v", name, d, err)
+	}
+	if !bytes.Equal(out.flows, s.play.flows) {
+		t.Errorf("%s: the same packets from the file itself give other flows", name)
+	}
 }
