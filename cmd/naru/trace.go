@@ -27,6 +27,7 @@ func traceCommand() *cli.Command {
 		Description: "naru trace -n 10                           # the next ten packets\n" +
 			"naru trace --verdict drop\n" +
 			"naru trace --service web --new 'src net 10.20.0.0/16 and not port 443' -o jsonl\n" +
+			"naru trace --bpf 'tcp[tcpflags] & tcp-rst != 0'\n" +
 			"naru trace --flow f-1a2b3c4d -x            # every byte that changes, and each checksum\n\n" +
 			"EXPRESSION has words of pcap-filter(7): tcp, udp, icmp, icmp6, ip, ip6, arp, [src|dst] host, net and port, not,\n" +
 			"and, or, parentheses. It costs forwarding little: what cannot be copied in time is missed, and said.",
@@ -54,6 +55,7 @@ func filterFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "reason", Usage: "with `REASON`, as docs/counters.md lists them"},
 		&cli.StringSliceFlag{Name: "flow", Usage: "of the connection `FLOW`, as f-1a2b3c4d"},
 		&cli.BoolFlag{Name: "new", Usage: "that made a connection"},
+		&cli.StringFlag{Name: "bpf", Usage: "of which a frame fits `FILTER`, in the language of tcpdump, as it came or as it left"},
 		&cli.StringFlag{Name: "sample", Usage: "only one of so many, as `1/100`"},
 	}
 }
@@ -72,6 +74,9 @@ func filterQuery(c *cli.Context) (url.Values, error) {
 	}
 	if words := strings.Join(c.Args().Slice(), " "); words != "" {
 		q.Set("expr", words)
+	}
+	if c.IsSet("bpf") {
+		q.Set("bpf", c.String("bpf"))
 	}
 	filter, err := record.ParseFilter(q)
 	if err != nil {

@@ -85,7 +85,7 @@ func (d *Director) listen() {
 		}
 		next := &taps{}
 		for _, t := range all {
-			next.keep = max(next.keep, t.opt.Bytes)
+			next.keep = max(next.keep, t.opt.Bytes, t.opt.Filter.Bytes())
 		}
 		trace, id := w.trace, w.id
 		next.trace = func(r *forwarder.Record) {

@@ -33,12 +33,14 @@ var may = map[string]string{
 	"internal/link/pcapfile": "internal/wire",
 	"internal/link/linktest": "internal/wire internal/link",
 
+	"internal/pcapfilter": "",
+
 	"internal/config":  "sched",
 	"internal/host":    "",
 	"internal/kernel":  "internal/host",
 	"internal/compile": "internal/wire sched forwarder internal/roster internal/config internal/host",
 	"internal/backend": "internal/wire",
-	"internal/record":  "internal/wire internal/conntrack forwarder",
+	"internal/record":  "internal/wire internal/conntrack internal/pcapfilter forwarder",
 	"internal/flowlog": "internal/wire forwarder internal/record",
 	"internal/explain": "internal/wire forwarder internal/record internal/config",
 	"internal/director": "internal/wire sched internal/conntrack forwarder internal/link internal/config " +

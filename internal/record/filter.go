@@ -8,6 +8,7 @@ import (
 
 	"naru/forwarder"
 	"naru/internal/conntrack"
+	"naru/internal/pcapfilter"
 	"naru/internal/wire"
 )
 
@@ -19,8 +20,9 @@ type Filter struct {
 	Verdicts []wire.Verdict
 	Reasons  []wire.Reason
 	Flows    []wire.FlowID
-	New      bool   // packets that made a connection
-	Words    string // an expression, see ParseExpression
+	New      bool               // packets that made a connection
+	Words    string             // an expression, see ParseExpression
+	Frames   *pcapfilter.Filter // judges the frame as it came and those that left; nil: none. It needs Filter.Bytes of them
 
 	match func(*forwarder.Record) bool // of Words
 }
@@ -56,7 +58,12 @@ func ParseFilter(q url.Values) (f Filter, err error) {
 		f.Flows = append(f.Flows, id)
 	}
 	if f.Words = q.Get("expr"); f.Words != "" {
-		f.match, err = ParseExpression(f.Words)
+		if f.match, err = ParseExpression(f.Words); err != nil {
+			return f, err
+		}
+	}
+	if text := q.Get("bpf"); text != "" {
+		f.Frames, err = pcapfilter.Compile(text)
 	}
 	return f, err
 }
@@ -88,7 +95,21 @@ func (f *Filter) Query() url.Values {
 	if f.Words != "" {
 		q.Set("expr", f.Words)
 	}
+	if f.Frames != nil {
+		q.Set("bpf", f.Frames.String())
+	}
 	return q
+}
+
+// Bytes returns how many bytes of a frame Match must see.
+func (f *Filter) Bytes() int {
+	switch {
+	case f.Frames == nil:
+		return 0
+	case f.Frames.Bytes() == 0:
+		return wire.MaxFrame
+	}
+	return f.Frames.Bytes()
 }
 
 func parsePrefix(text string) (netip.Prefix, error) {
@@ -131,10 +152,24 @@ func (f *Filter) Match(r *forwarder.Record) bool {
 		!fits(f.Flows, r.Flow),
 		len(f.Backends) > 0 && !f.backend(r),
 		f.Client.IsValid() && !f.Client.Contains(clientOf(r).Netip()),
-		f.match != nil && !f.match(r):
+		f.match != nil && !f.match(r),
+		f.Frames != nil && !f.frames(r):
 		return false
 	}
 	return true
+}
+
+// frames reports whether one of the frames of a packet fits, as it came or as it left.
+func (f *Filter) frames(r *forwarder.Record) bool {
+	if !r.Late && f.Frames.Match(r.Frame, r.FrameLen, r.Before.TCI) {
+		return true
+	}
+	for _, s := range r.Sent {
+		if f.Frames.Match(s.Bytes(), s.Len, s.TCI) {
+			return true
+		}
+	}
+	return false
 }
 
 // fits reports whether a value is in a list, or the list is empty.

@@ -8,6 +8,7 @@ import (
 	"naru/forwarder"
 	"naru/internal/conntrack"
 	"naru/internal/wire"
+	"naru/internal/wiretest"
 )
 
 func TestFilters(t *testing.T) {
@@ -73,6 +74,7 @@ func TestFilters(t *testing.T) {
 		}
 	}
 	for query, want := range map[string]string{
+		"bpf=port":         "pcapfilter: \"\" is no port",
 		"client=10.20":     "no address and no prefix",
 		"verdict=lost":     `verdict "lost" is not known`,
 		"reason=bad":       `reason "bad" is not known`,
@@ -158,5 +160,36 @@ func TestARingPassesBetweenGoroutines(t *testing.T) {
 			}
 			last = c.Time
 		})
+	}
+}
+
+func TestAFilterOfFramesLooksAtAllOfThem(t *testing.T) {
+	in := wiretest.Frame{Src: "10.20.40.80:40000", Dst: "200.100.50.25:80", TCP: "S"}.Packet(t)
+	out := wiretest.Frame{Src: "10.10.10.254:1025", Dst: "10.10.10.2:80", TCP: "S"}.Packet(t)
+	r := exampleRecord()
+	r.Frame, r.FrameLen, r.Sent = in.Bytes(), in.Len, []*wire.Frame{&out.Frame}
+	late := *r
+	late.Late = true // what came first has a record of its own
+	for text, want := range map[string][2]bool{"host 10.20.40.80": {true, false}, "host 10.10.10.2": {true, true},
+		"tcp[tcpflags] & tcp-syn != 0": {true, true}, "udp": {false, false}, "host 10.20.40.80 and host 10.10.10.2": {false, false}} {
+		f, err := ParseFilter(url.Values{"bpf": {text}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := ParseFilter(f.Query())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := [2]bool{f.Match(r), again.Match(&late)}; got != want {
+			t.Errorf("%s: %v, want %v", text, got, want)
+		}
+		if n := testing.AllocsPerRun(10, func() { f.Match(r) }); n != 0 {
+			t.Errorf("%s: %v allocations", text, n)
+		}
+	}
+	for text, want := range map[string]int{"tcp": 158, "ip[100] = 0": wire.MaxFrame, "len > 100": 158} {
+		if f, err := ParseFilter(url.Values{"bpf": {text}}); err != nil || f.Bytes() != want {
+			t.Errorf("%s: %d bytes, %v", text, f.Bytes(), err)
+		}
 	}
 }
