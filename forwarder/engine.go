@@ -234,10 +234,10 @@ func (e *Engine) Process(now wire.Time, batch []wire.Packet, out *Output, trace 
 	}
 	e.find(batch)
 	for i := range batch {
-		if p := &batch[i]; p.Hash != 0 && trace == nil {
-			e.flow(p)
-		} else {
+		if p := &batch[i]; p.Hash == 0 || trace != nil {
 			e.process(p)
+		} else if !e.short(p) {
+			e.flow(p)
 		}
 	}
 	e.ask()
