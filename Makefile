@@ -21,10 +21,10 @@ report = go -C internal/tools run ./testreport
 ratio  = go -C internal/tools run ./benchratio
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race fuzz soak bench bench-live captures oracle-ipvs lint demo lab clean FORCE
+.PHONY: help build test race fuzz soak bench bench-live captures oracle-ipvs oracle-proxies lint demo lab clean FORCE
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: bin/naru ## build ./bin/naru, one static binary
 
@@ -71,6 +71,9 @@ bench-live: bin/naru ## measure naru beside the kernel's NAT and proxies, with B
 oracle-ipvs: ## compare the schedulers with IPVS in a virtual machine (Debian's qemu and kernel package; minutes)
 	@go build -o bin/oracle-ipvs ./internal/oracle/ipvs
 	@./bin/oracle-ipvs $(ORACLEFLAGS)
+
+oracle-proxies: ## compare the schedulers with HAProxy and nginx, and show their choices (as root)
+	NARU_REQUIRE=root,proxies go test -count=1 -v ./internal/oracle/proxies
 
 lint: ## gofmt, vet and staticcheck (downloaded for the first time); builds where replay and explain run too
 	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "run gofmt -w on: $$bad" >&2; exit 1; }

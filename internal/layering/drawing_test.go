@@ -58,7 +58,8 @@ var may = map[string]string{
 
 	"internal/schedbench": "internal/wire sched forwarder internal/roster internal/link/pcapfile",
 
-	"internal/oracle/ipvs": "internal/wire sched",
+	"internal/oracle/ipvs":    "internal/wire sched",
+	"internal/oracle/proxies": "",
 
 	"internal/wiretest": "internal/wire internal/link/pcapfile",
 	"internal/layering": "",
