@@ -79,10 +79,7 @@ func runAction(c *cli.Context) error {
 	}
 	opt := director.Options{Config: cfg, Open: openDevices(cfg), Log: newLogger(c), Seed: seed,
 		Version: thisBuild().Version, Hints: hintsFor(cfg)}
-	if cfg.IO.Driver == "xdp" || suitsXDP(cfg) {
-		d := &xdpDevices{cfg: cfg, log: opt.Log}
-		opt.Open, opt.Own = d.open, d.own
-	}
+	defer useXDP(cfg, &opt, suitsXDP)()
 	if c.IsSet("record") {
 		stop, err := startRecording(c, &opt)
 		if err != nil {

@@ -1,11 +1,17 @@
 package main
 
 import (
+	"bytes"
+	"errors"
+	"log/slog"
 	"net"
 	"strings"
 	"syscall"
 	"testing"
 
+	"naru/internal/config"
+	"naru/internal/director"
+	"naru/internal/link"
 	"naru/internal/wiretest"
 )
 
@@ -57,4 +63,53 @@ func TestXDPTakesOnlyWhatIsNarus(t *testing.T) {
 			n.dial(t, "192.0.2.2:8080").say(t, "to the kernel again")
 		})
 	}
+}
+
+// TestAutoIsRingWhereXDPCannotBeOpened: suits stands for network cards that share their memory, which are not here.
+func TestAutoIsRingWhereXDPCannotBeOpened(t *testing.T) {
+	n := newLiveNet(t)
+	cfg, _, err := config.Load("naru.yaml", []byte(liveConfig))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fits := func(*config.Config) bool { return true }
+	attached := func() bool {
+		x := n.naru.Link(t, "eth1").Attrs().Xdp
+		return x != nil && x.Attached
+	}
+	ring := errors.New("ring was asked for")
+	var log bytes.Buffer
+	options := func() director.Options {
+		return director.Options{Log: slog.New(slog.NewTextHandler(&log, nil)),
+			Open: func(int, int) (link.Set, error) { return link.Set{}, ring }}
+	}
+	n.naru.Do(t, func() {
+		opt := options()
+		drop := useXDP(cfg, &opt, fits)
+		if set, err := opt.Open(0, 1); err != nil || len(set.Devices) != 2 || opt.Own == nil || !attached() || log.Len() == 0 {
+			t.Errorf("where XDP can be opened: %v, %v, log %s", set, err, &log)
+		}
+		if drop(); attached() {
+			t.Error("the program is still there")
+		}
+		if err := n.naru.Handle().LinkSetMTU(n.naru.Link(t, "eth0"), 9000); err != nil {
+			t.Fatal(err)
+		}
+		log.Reset()
+		opt = options()
+		drop = useXDP(cfg, &opt, fits)
+		if _, err := opt.Open(0, 1); err != ring || opt.Own != nil || attached() {
+			t.Errorf("where XDP cannot be opened: %v", err)
+		}
+		if !strings.Contains(log.String(), "io.driver: auto would be xdp here") || !strings.Contains(log.String(), "eth0") {
+			t.Errorf("the log says %s", &log)
+		}
+		drop()
+		cfg.IO.Driver = "xdp"
+		opt = options()
+		defer useXDP(cfg, &opt, fits)()
+		if _, err := opt.Open(0, 1); err == nil || !strings.Contains(err.Error(), "io.driver: ring") {
+			t.Errorf("xdp that the file asks for: %v", err)
+		}
+	})
 }

@@ -174,6 +174,13 @@ func printParts(w io.Writer, s *admin.Status, v statusView) {
 			i.RxTruncated, i.TxDropped)
 	}
 	flush("INTERFACE\tSIDE\tSTATE\tDRIVER\tMTU\tRECEIVED\tSENT\tMISSED\tTRUNCATED\tNOT SENT")
+	for _, i := range s.Interfaces {
+		if r := i.Rings; r != nil {
+			add("%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d", i.Name, r.Queues, r.QueuesNow, r.RxDropped, r.RxFull, r.FillEmpty, r.TxEmpty,
+				r.RxInvalid, r.TxInvalid)
+		}
+	}
+	flush("XDP RINGS\tQUEUES SERVED\tTHERE ARE\tRX DROPPED\tRX FULL\tFILL EMPTY\tTX EMPTY\tRX INVALID\tTX INVALID")
 	for _, k := range s.Workers {
 		cpu := "any"
 		if k.CPU >= 0 {

@@ -36,6 +36,29 @@ type xdpDevices struct {
 	x   *afxdp.Interfaces
 }
 
+// useXDP has the director use XDP where the configuration says so, or means it: there the devices are opened now, and what
+// fails is no reason not to run. The function that it returns closes what the director did not take.
+func useXDP(cfg *config.Config, opt *director.Options, suits func(*config.Config) bool) (drop func()) {
+	d := &xdpDevices{cfg: cfg, log: opt.Log}
+	drop = func() {}
+	switch {
+	case cfg.IO.Driver == "xdp":
+		opt.Open = d.open
+	case suits(cfg):
+		set, err := d.open(0, 1)
+		if err != nil {
+			opt.Log.Warn("io.driver: auto would be xdp here, which cannot be opened: it is ring", "error", err)
+			return drop
+		}
+		opt.Open = func(int, int) (link.Set, error) { return set, nil }
+		drop = func() { _ = set.Close() }
+	default:
+		return drop
+	}
+	opt.Own = d.own
+	return drop
+}
+
 // open opens them; each has a tap beside it.
 func (d *xdpDevices) open(int, int) (link.Set, error) {
 	var opts []afxdp.Options
@@ -43,7 +66,7 @@ func (d *xdpDevices) open(int, int) (link.Set, error) {
 		for _, o := range opts {
 			_ = o.Beside.Close()
 		}
-		return link.Set{}, fmt.Errorf("%w (io.driver is %s, which means xdp here; ring is the other way)", err, d.cfg.IO.Driver)
+		return link.Set{}, fmt.Errorf("%w (io.driver: ring is the other way)", err)
 	}
 	for _, ifc := range d.cfg.Interfaces {
 		tap, err := afpacket.Open(ifc.Name, afpacket.Options{Driver: afpacket.MMsg, Filter: afxdp.BesideFilter()})

@@ -129,6 +129,19 @@ type Interface struct {
 	TxFrames    uint64 `json:"tx_frames"`
 	TxBytes     uint64 `json:"tx_bytes"`
 	TxDropped   uint64 `json:"tx_dropped"`
+	Rings       *Rings `json:"rings,omitempty"` // with io.driver xdp only
+}
+
+// Rings are the kernel's counters of the rings of AF_XDP, struct xdp_statistics: frames, but where another thing is said.
+type Rings struct {
+	RxDropped uint64 `json:"rx_dropped"`      // no memory to receive into, or too long for it
+	RxFull    uint64 `json:"rx_ring_full"`    // naru did not keep up
+	RxInvalid uint64 `json:"rx_invalid"`      // places to receive into that the kernel refused
+	FillEmpty uint64 `json:"fill_ring_empty"` // times
+	TxInvalid uint64 `json:"tx_invalid"`
+	TxEmpty   uint64 `json:"tx_ring_empty"` // times
+	Queues    int    `json:"queues"`        // receive queues that naru serves
+	QueuesNow int    `json:"queues_now"`    // receive queues that the interface has now
 }
 
 // Worker is one engine.

@@ -56,6 +56,7 @@ type Director struct {
 	events  chan forwarder.Event
 	samples *samples
 	flows   *flowlog.Log // nil with log.flows: off
+	queues  queueWatch
 
 	listeners listeners
 
@@ -81,7 +82,7 @@ type Director struct {
 func New(opt Options) (*Director, error) {
 	d := &Director{opt: opt, log: opt.Log, cfg: opt.Config, up: map[string]bool{}, start: time.Now(),
 		events: make(chan forwarder.Event, eventRoom), paths: newPaths(), standing: newStanding(),
-		samples: newSamples(), loaded: loaded{at: time.Now(), revision: 1}}
+		samples: newSamples(), queues: queueWatch{}, loaded: loaded{at: time.Now(), revision: 1}}
 	if err := d.build(); err != nil {
 		_ = d.Close()
 		return nil, err

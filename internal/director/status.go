@@ -12,6 +12,7 @@ import (
 	"naru/internal/admin"
 	"naru/internal/config"
 	"naru/internal/conntrack"
+	"naru/internal/link"
 	"naru/internal/roster"
 	"naru/internal/wire"
 )
@@ -119,6 +120,11 @@ func (d *Director) interfaces() []admin.Interface {
 			row.TxFrames += s.TxFrames
 			row.TxBytes += s.TxBytes
 			row.TxDropped += s.TxDropped
+		}
+		if r, ok := d.workers[0].set.Devices[i].(link.Ringed); ok { // such devices have one worker
+			k := r.Rings()
+			row.Rings = &admin.Rings{RxDropped: k.RxDropped, RxFull: k.RxFull, RxInvalid: k.RxInvalid, FillEmpty: k.FillEmpty,
+				TxInvalid: k.TxInvalid, TxEmpty: k.TxEmpty, Queues: k.Queues, QueuesNow: k.QueuesNow}
 		}
 		out = append(out, row)
 	}

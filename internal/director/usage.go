@@ -56,6 +56,7 @@ func (d *Director) startSampling(ctx context.Context) (stop func()) {
 		defer again.Stop()
 		for {
 			d.takeSample()
+			d.watchQueues()
 			select {
 			case <-ctx.Done():
 				return

@@ -48,6 +48,8 @@ func TestTrafficArrivesWhole(t *testing.T) {
 	}
 	exe := program(t)
 	arriveWhole(t, Options{Systems: choose("nft", "fullnat"), Metrics: metrics, Exe: exe})
+	xdp := choose("fullnat")[0].With("xdp")
+	arriveWhole(t, Options{Systems: []System{xdp}, Metrics: metrics[:3], Exe: exe})
 	states, err := lab.List()
 	if err != nil {
 		t.Fatal(err)

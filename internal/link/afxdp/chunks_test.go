@@ -16,8 +16,15 @@ import (
 
 // wired opens the two ends of a veth pair that has so many queues at each end; what is to 192.0.2.0/24 is owned.
 func wired(t *testing.T, queues uint32) (n *wiretest.NS, a, b *Device) {
+	n = cable(t, queues)
+	a, b = opened(t, n)
+	return n, a, b
+}
+
+// cable makes the pair.
+func cable(t *testing.T, queues uint32) *wiretest.NS {
 	wiretest.Root(t)
-	n = wiretest.NewNS(t, "x")
+	n := wiretest.NewNS(t, "x")
 	n.Sysctl(t, "net/ipv6/conf/default/disable_ipv6", "1")
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.NumTxQueues, attrs.NumRxQueues = "v0", int(queues), int(queues)
@@ -27,6 +34,11 @@ func wired(t *testing.T, queues uint32) (n *wiretest.NS, a, b *Device) {
 	}
 	n.Up(t, "v0")
 	n.Up(t, "v1")
+	return n
+}
+
+// opened opens its ends.
+func opened(t *testing.T, n *wiretest.NS) (a, b *Device) {
 	var x *Interfaces
 	n.Do(t, func() {
 		var opts []Options
@@ -47,7 +59,7 @@ func wired(t *testing.T, queues uint32) (n *wiretest.NS, a, b *Device) {
 	if err := x.Own(Owned{Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}); err != nil {
 		t.Fatal(err)
 	}
-	return n, x.Devices[0], x.Devices[1]
+	return x.Devices[0], x.Devices[1]
 }
 
 // ours is a frame to d that the program picks out; with beside it goes to the kernel.

@@ -12,8 +12,8 @@ import (
 	"naru/internal/wire"
 )
 
-// besideEvery is how many times Recv looks at its own sockets, while these have frames, before it looks beside: what comes
-// there (ARP, above all) must not wait for a pause.
+// besideEvery is how many times Recv looks at its own sockets before it looks beside, unless Wait has seen something there:
+// what comes beside (ARP, above all) must not wait for a pause.
 const besideEvery = 32
 
 // A Device is one interface of an Interfaces. It implements link.Device; Mode tells how it runs.
@@ -26,13 +26,18 @@ type Device struct {
 	mode   Mode
 	turn   int      // the socket to look at first
 	since  int      // calls of Recv since it looked beside
+	tap    int      // where the tap beside stands among what Wait polls
+	heard  bool     // there may be something beside
 	lent   []uint32 // chunks of the frames of the last Recv
 
 	rxFrames, rxBytes            atomic.Uint64
 	txFrames, txBytes, txDropped atomic.Uint64
 }
 
-var _ link.Device = (*Device)(nil)
+var (
+	_ link.Device = (*Device)(nil)
+	_ link.Ringed = (*Device)(nil)
+)
 
 // Mode says how an interface runs.
 type Mode struct {
@@ -67,10 +72,10 @@ func (d *Device) Recv(batch []wire.Packet) (int, error) {
 	if d.since++; d.since < besideEvery {
 		n = d.receive(batch)
 	}
-	if n > 0 || len(batch) == 0 {
+	if n > 0 || len(batch) == 0 || !d.heard && d.since < besideEvery {
 		return n, nil
 	}
-	d.since = 0
+	d.since, d.heard = 0, false
 	if n, err := d.beside.Recv(batch); n > 0 || err != nil {
 		for i := range batch[:n] {
 			d.rxBytes.Add(uint64(batch[i].Len))
@@ -289,11 +294,31 @@ func (d *Device) Stats() link.Stats {
 	}
 	if d.x.enter() {
 		for _, s := range d.socks {
-			st.RxMissed += s.missed()
+			k := s.statistics()
+			st.RxMissed += k.Rx_dropped + k.Rx_ring_full
 		}
 		d.x.leave()
 	}
 	return st
+}
+
+// Rings implements link.Ringed.
+func (d *Device) Rings() (r link.Rings) {
+	if !d.x.enter() {
+		return r
+	}
+	defer d.x.leave()
+	for _, s := range d.socks {
+		k := s.statistics()
+		r.RxDropped += k.Rx_dropped
+		r.RxFull += k.Rx_ring_full
+		r.RxInvalid += k.Rx_invalid_descs
+		r.FillEmpty += k.Rx_fill_ring_empty_descs
+		r.TxInvalid += k.Tx_invalid_descs
+		r.TxEmpty += k.Tx_ring_empty_descs
+	}
+	r.Queues, r.QueuesNow = d.mode.Queues, d.x.queues(d.beside.Info().Name)
+	return r
 }
 
 // Close implements link.Device: it closes all devices of the Interfaces, which share their memory.

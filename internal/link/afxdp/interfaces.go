@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -50,12 +51,14 @@ type Interfaces struct {
 	tables   []*ebpf.Map // of the sockets, one an interface
 	attached []xdp.Link
 
-	how    Waiting
-	seen   uint64 // frames that had come when it last waited
-	event  int    // an eventfd
-	polled []unix.PollFd
-	dups   []int // of descriptors beside
-	woken  atomic.Bool
+	how     Waiting
+	seen    uint64 // frames that had come when it last waited
+	event   int    // an eventfd
+	ethtool int    // a socket of the interfaces' network namespace
+	polled  []unix.PollFd
+	limit   unix.Timespec
+	dups    []int // of descriptors beside
+	woken   atomic.Bool
 
 	users  atomic.Int64 // calls under way; what is closed is given back when there is none
 	mu     sync.Mutex   // guards closed
@@ -84,18 +87,42 @@ func (x *Interfaces) leave() {
 // Open attaches to interfaces of the network namespace of the calling thread, each with its options, and owns nothing yet.
 // They must be Ethernet interfaces that are up, with an MTU of at most MaxMTU bytes. An error leaves nothing behind, but for
 // the devices beside, which stay the caller's then.
-func Open(how Waiting, opts ...Options) (*Interfaces, error) {
-	x := &Interfaces{how: how, event: -1}
-	if err := x.build(opts); err != nil {
-		x.users.Store(ending)
-		x.over.Do(x.giveBack)
+func Open(how Waiting, opts ...Options) (x *Interfaces, err error) {
+	err = byEitherWay(func(zeroCopy bool) (bool, error) {
+		x = &Interfaces{how: how, event: -1, ethtool: -1}
+		err := x.build(opts, zeroCopy)
+		if err != nil {
+			x.users.Store(ending)
+			x.over.Do(x.giveBack)
+		}
+		return x.zeroCopy(), err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("afxdp: %w", err)
 	}
 	return x, nil
 }
 
-func (x *Interfaces) build(opts []Options) (err error) {
+// byEitherWay tries with zero copy. One way is that of all interfaces: if one took it and then something failed, all are
+// tried again with copies.
+func byEitherWay(try func(zeroCopy bool) (took bool, err error)) error {
+	took, err := try(true)
+	if err != nil && took {
+		_, err = try(false)
+	}
+	return err
+}
+
+// zeroCopy reports whether an interface shares the memory.
+func (x *Interfaces) zeroCopy() bool {
+	return slices.ContainsFunc(x.Devices, func(d *Device) bool { return d.mode.ZeroCopy })
+}
+
+func (x *Interfaces) build(opts []Options, zeroCopy bool) (err error) {
 	if x.event, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return err
+	}
+	if x.ethtool, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
 		return err
 	}
 	if x.maps, err = newMaps(); err != nil {
@@ -103,12 +130,12 @@ func (x *Interfaces) build(opts []Options) (err error) {
 	}
 	counts, chunks := make([]int, len(opts)), 0
 	for i := range opts {
-		counts[i] = queues(opts[i].Beside.Info().Name)
+		counts[i] = x.queues(opts[i].Beside.Info().Name)
 		chunks += counts[i] * chunksASock
 	}
 	x.memory = newMemory(chunks)
 	for i := range opts {
-		if err = x.open(&opts[i], counts[i]); err != nil {
+		if err = x.open(&opts[i], counts[i], zeroCopy); err != nil {
 			return fmt.Errorf("%s: %w", opts[i].Beside.Info().Name, err)
 		}
 	}
@@ -116,7 +143,7 @@ func (x *Interfaces) build(opts []Options) (err error) {
 }
 
 // open adds an interface.
-func (x *Interfaces) open(opt *Options, count int) error {
+func (x *Interfaces) open(opt *Options, count int, zeroCopy bool) error {
 	info := opt.Beside.Info()
 	if info.MTU > MaxMTU {
 		return fmt.Errorf("an MTU of %d is more than the %d that AF_XDP carries here: use io.driver: ring", info.MTU, MaxMTU)
@@ -140,7 +167,7 @@ func (x *Interfaces) open(opt *Options, count int) error {
 			x.Devices = append(x.Devices, d)
 		}
 		s.stock(x.memory)
-		if d.mode.ZeroCopy, err = s.bind(info.Index, q, first); err != nil {
+		if d.mode.ZeroCopy, err = s.bind(info.Index, q, first, zeroCopy && !opt.Generic); err != nil {
 			return err
 		}
 		if err := table.Put(uint32(q), uint32(s.fd)); err != nil {
@@ -166,8 +193,11 @@ func (x *Interfaces) first() *socket {
 // attach puts the program at the interface: in the driver if that can run it.
 func (x *Interfaces) attach(d *Device, p *ebpf.Program, index int, generic bool) error {
 	modes := []xdp.XDPAttachFlags{xdp.XDPDriverMode, xdp.XDPGenericMode}
-	if generic {
+	switch {
+	case generic:
 		modes = modes[1:]
+	case d.mode.ZeroCopy: // the driver gives its frames to its own program only
+		modes = modes[:1]
 	}
 	var first error
 	for _, mode := range modes {
@@ -201,6 +231,7 @@ func (x *Interfaces) watch() error {
 			return fmt.Errorf("%s: watch the tap beside: %w", d.name, errors.Join(e, err))
 		}
 		x.dups = append(x.dups, fd)
+		d.tap = len(x.polled)
 		x.polled = append(x.polled, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
 	}
 	return nil
@@ -230,21 +261,42 @@ func (x *Interfaces) wait(timeout time.Duration) error {
 		if (x.how.Busy || !idle) && x.spin(end, timeout < 0) {
 			return x.rest()
 		}
-		var limit *unix.Timespec
 		over := timeout >= 0 && time.Until(end) <= 0
-		if x.how.Busy {
-			limit = new(unix.Timespec)
-		} else if timeout >= 0 {
-			limit = new(unix.NsecToTimespec(int64(max(0, time.Until(end)))))
-		}
-		n, err := unix.Ppoll(x.polled, limit, nil)
-		if n > 0 || over || err == nil && !x.how.Busy || x.users.Load() > ending {
+		n, errno := x.poll(end, timeout < 0, idle)
+		if n > 0 || over || errno == 0 && !x.how.Busy || x.users.Load() > ending {
 			return x.rest()
 		}
-		if err != nil && err != unix.EINTR {
-			return fmt.Errorf("afxdp: wait: %w", err)
+		if errno != 0 && errno != unix.EINTR {
+			return fmt.Errorf("afxdp: wait: %w", errno)
 		}
 	}
+}
+
+// poll sleeps until a descriptor has something, at most until end. While there is work the runtime is not told, which
+// saves two hand-overs and a wake-up of its monitor at each return. What is to be seen beside is noted.
+func (x *Interfaces) poll(end time.Time, endless, idle bool) (n int, errno syscall.Errno) {
+	limit := &x.limit
+	switch {
+	case x.how.Busy:
+		*limit = unix.Timespec{}
+	case endless:
+		limit = nil
+	default:
+		*limit = unix.NsecToTimespec(int64(max(0, time.Until(end))))
+	}
+	call := syscall.RawSyscall6
+	if idle {
+		call = syscall.Syscall6
+	}
+	ready, _, errno := call(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&x.polled[0])), uintptr(len(x.polled)),
+		uintptr(unsafe.Pointer(limit)), 0, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	for _, d := range x.Devices {
+		d.heard = d.heard || x.polled[d.tap].Revents != 0
+	}
+	return int(ready), 0
 }
 
 // spin looks at the rings for a while, at most until end, and reports whether that was enough.
@@ -357,31 +409,9 @@ func (x *Interfaces) giveBack() {
 	if x.maps != nil {
 		x.maps.close()
 	}
-	if x.event >= 0 {
-		unix.Close(x.event)
+	for _, fd := range []int{x.event, x.ethtool} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
 	}
-}
-
-// queues returns how many receive queues an interface uses (ethtool -l): one, when it does not say.
-func queues(name string) int {
-	var channels struct {
-		cmd                                                      uint32
-		maxRx, maxTx, maxOther, maxCombined, rx, tx, other, both uint32
-	}
-	channels.cmd = unix.ETHTOOL_GCHANNELS
-	req := struct {
-		name [unix.IFNAMSIZ]byte
-		data unsafe.Pointer
-		_    [24 - unsafe.Sizeof(uintptr(0))]byte
-	}{data: unsafe.Pointer(&channels)}
-	copy(req.name[:unix.IFNAMSIZ-1], name)
-	sock, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return 1
-	}
-	defer unix.Close(sock)
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(sock), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&req))); errno != 0 {
-		return 1
-	}
-	return max(1, int(channels.rx+channels.both))
 }

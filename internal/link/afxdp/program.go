@@ -72,7 +72,10 @@ const (
 )
 
 // What XDP programs return.
-const xdpPass = 2
+const (
+	xdpDrop = 1
+	xdpPass = 2
+)
 
 // Registers of the program: what they hold throughout.
 const (
@@ -100,7 +103,7 @@ func program(m *maps, xsks *ebpf.Map, everything, replies bool) (*ebpf.Program, 
 	ins = append(ins,
 		asm.LoadMapPtr(asm.R1, xsks.FD()).WithSymbol("redirect"),
 		asm.LoadMem(asm.R2, regContext, 16, asm.Word), // rx_queue_index
-		asm.Mov.Imm(asm.R3, xdpPass),                  // where no socket serves the queue
+		asm.Mov.Imm(asm.R3, xdpDrop),                  // where no socket serves the queue: the kernel would answer
 		asm.FnRedirectMap.Call(),
 		asm.Return(),
 	)

@@ -83,8 +83,8 @@ func (s *socket) mapRings() error {
 	return err
 }
 
-// bind attaches the socket to a queue: with the driver's own memory if it can, else by copies. It reports which.
-func (s *socket) bind(index, queue int, first *socket) (zeroCopy bool, err error) {
+// bind attaches the socket to a queue: with the driver's own memory if it can and may, else by copies. It reports which.
+func (s *socket) bind(index, queue int, first *socket, may bool) (zeroCopy bool, err error) {
 	sa := unix.SockaddrXDP{Ifindex: uint32(index), QueueID: uint32(queue)}
 	if first != nil { // the way of the first is that of all
 		sa.Flags, sa.SharedUmemFD = unix.XDP_SHARED_UMEM, uint32(first.fd)
@@ -93,7 +93,11 @@ func (s *socket) bind(index, queue int, first *socket) (zeroCopy bool, err error
 		}
 		return s.zeroCopy(), nil
 	}
-	for _, way := range []uint16{unix.XDP_ZEROCOPY, unix.XDP_COPY} {
+	ways := []uint16{unix.XDP_ZEROCOPY, unix.XDP_COPY}
+	if !may {
+		ways = ways[1:]
+	}
+	for _, way := range ways {
 		sa.Flags = way | unix.XDP_USE_NEED_WAKEUP
 		if err = unix.Bind(s.fd, &sa); err == nil {
 			return way == unix.XDP_ZEROCOPY, nil
@@ -157,16 +161,12 @@ func (s *socket) wakeReceiver() {
 	}
 }
 
-// missed returns how many frames the kernel has dropped since the socket was opened, because we did not keep up.
-func (s *socket) missed() uint64 {
-	var st unix.XDPStatistics
+// statistics returns what the kernel counts about the rings since the socket was opened; zeros when it does not say.
+func (s *socket) statistics() (st unix.XDPStatistics) {
 	size := uint32(unsafe.Sizeof(st))
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(s.fd), unix.SOL_XDP, unix.XDP_STATISTICS,
+	_, _, _ = unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(s.fd), unix.SOL_XDP, unix.XDP_STATISTICS,
 		uintptr(unsafe.Pointer(&st)), uintptr(unsafe.Pointer(&size)), 0)
-	if errno != 0 {
-		return 0
-	}
-	return st.Rx_dropped + st.Rx_ring_full
+	return st
 }
 
 func (s *socket) close() {
