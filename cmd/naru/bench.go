@@ -37,6 +37,7 @@ func benchCommand() *cli.Command {
 			&cli.IntFlag{Name: "rounds", Value: 5, Usage: "give every system `N` turns"},
 			&cli.DurationFlag{Name: "time", Value: 2 * time.Second, Usage: "measure each figure for `DURATION`"},
 			&cli.IntFlag{Name: "flows", Value: 1024, Usage: "send UDP packets of `N` connections, 1 to 1000000"},
+			&cli.StringFlag{Name: "congestion", Usage: "let bulk streams use the congestion control `NAME`, not the kernel's default"},
 			&cli.StringFlag{Name: "chart", Usage: "draw the ratios into `FILE` too, .svg or .png"},
 			&cli.BoolFlag{Name: "list", Usage: "list modes, peers and metrics and end"},
 			outputFlag("table", "json"), quietFlag(),
@@ -105,7 +106,11 @@ func benchNames(systems []bench.System) string {
 
 // benchOptions reads the flags. What is not installed is left out and said.
 func benchOptions(c *cli.Context) (*bench.Options, error) {
-	o := &bench.Options{Rounds: c.Int("rounds"), Time: c.Duration("time"), Flows: c.Int("flows")}
+	o := &bench.Options{Rounds: c.Int("rounds"), Time: c.Duration("time"), Flows: c.Int("flows"),
+		Congestion: c.String("congestion")}
+	if err := bench.CheckCongestion(o.Congestion); err != nil {
+		return nil, usagef("--congestion: %w", err)
+	}
 	switch {
 	case o.Rounds < 1 || o.Rounds > 1000:
 		return nil, usagef("--rounds must be 1 to 1000, not %d", o.Rounds)

@@ -51,7 +51,7 @@ var may = map[string]string{
 
 	"lab/server": "",
 	"lab":        "lab/server internal/record internal/backend sched",
-	"lab/bench":  "lab",
+	"lab/bench":  "lab internal/backend",
 	"cmd/naru": "internal/wire forwarder internal/link internal/link/afpacket internal/link/afxdp internal/config internal/kernel " +
 		"internal/record internal/admin internal/director internal/backend lab lab/server lab/bench " +
 		"internal/host internal/compile internal/explain internal/replay internal/link/pcapfile internal/schedbench sched",

@@ -131,13 +131,16 @@ func (c *httpClient) again(fd int, failed bool) {
 }
 
 // bulkStreams opens TCP streams to bulkPort; it must run in the client's namespace.
-func bulkStreams(to netip.Addr, n int) (fds []int, err error) {
+func bulkStreams(to netip.Addr, n int, control string) (fds []int, err error) {
 	for range n {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err == nil {
 			fds = append(fds, fd)
 			timeout := unix.Timeval{Sec: 3}
 			_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &timeout)
+			err = setCongestion(fd, control)
+		}
+		if err == nil {
 			err = unix.Connect(fd, sockaddr(netip.AddrPortFrom(to, bulkPort)))
 		}
 		if err == nil {

@@ -61,6 +61,27 @@ func TestTrafficArrivesWhole(t *testing.T) {
 	}
 }
 
+// TestOneArmByDSCP is that the servers find the VIP again, for datagrams and for streams.
+func TestOneArmByDSCP(t *testing.T) {
+	var metrics []Metric
+	for _, m := range Metrics() {
+		if m.Name == "rtt" || m.Name == "rtt-tcp" { // they wait for what is late
+			metrics = append(metrics, m)
+		}
+	}
+	arriveWhole(t, Options{Systems: choose("dscp"), Metrics: metrics, Exe: program(t)})
+}
+
+func TestACongestionControlThatIsNotThereIsNamed(t *testing.T) {
+	if err := CheckCongestion("reno"); err != nil { // the kernel's own, always there
+		t.Error(err)
+	}
+	if err := CheckCongestion("no-such"); err == nil || !strings.Contains(err.Error(), "there are: ") ||
+		!strings.Contains(err.Error(), "reno") {
+		t.Error(err)
+	}
+}
+
 // arriveWhole runs every metric for a moment and looks that there is a figure of each.
 func arriveWhole(t *testing.T, o Options) {
 	t.Helper()

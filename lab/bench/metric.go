@@ -25,17 +25,18 @@ type figure struct {
 
 // A measurement is one metric through one system in one round.
 type measurement struct {
-	n      *network
-	s      *System
-	time   time.Duration // how long is measured
-	warm   time.Duration // how long the traffic runs before
-	flows  int
-	many   int      // connections to measure the memory of
-	load   *float64 // packets a second beside round trips; 0 before the first system has been measured
-	round  int
-	pids   []int
-	values map[string]float64 // by the figure's name
-	cpu    CPU
+	n       *network
+	s       *System
+	time    time.Duration // how long is measured
+	warm    time.Duration // how long the traffic runs before
+	flows   int
+	many    int      // connections to measure the memory of
+	control string   // congestion control of bulk streams; "": the kernel's own
+	load    *float64 // packets a second beside round trips; 0 before the first system has been measured
+	round   int
+	pids    []int
+	values  map[string]float64 // by the figure's name
+	cpu     CPU
 }
 
 // floodFlows is how many connections a flood is of, unless the caller says another number.
@@ -188,7 +189,7 @@ func (m *measurement) requests(keep bool) error {
 func (m *measurement) bulk(streams int) error {
 	var fds []int
 	if err := m.n.Do(clientNode, func() (err error) {
-		fds, err = bulkStreams(m.s.address(), streams)
+		fds, err = bulkStreams(m.s.address(), streams, m.control)
 		return err
 	}); err != nil {
 		return err

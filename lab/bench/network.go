@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"naru/internal/backend"
 	"naru/lab"
 )
 
@@ -278,6 +279,21 @@ func holdVIP() error {
 	}
 	if err := netlink.AddrAdd(lo, &netlink.Addr{IPNet: &net.IPNet{IP: vip.AsSlice(), Mask: net.CIDRMask(32, 32)}}); err != nil {
 		return fmt.Errorf("lo: address %s: %w", vip, err)
+	}
+	return nil
+}
+
+// readMarks makes the servers put the VIP back by the DSCP, as naru backend setup does.
+func (n *network) readMarks() error {
+	for i, node := range serverNodes {
+		p, err := backend.NewPlan(backend.Target{Service: "bench", Backend: node, VIP: vip, Proto: unix.IPPROTO_TCP,
+			Port: httpPort, Address: serverAddr(i), Way: backend.DSCP, Code: dscpCode}, backend.PlanOptions{})
+		if err == nil {
+			err = n.Do(node, func() error { _, err := p.Apply(); return err })
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", node, err)
+		}
 	}
 	return nil
 }

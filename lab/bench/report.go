@@ -18,9 +18,10 @@ type Report struct {
 	APIVersion string   `json:"apiVersion"` // "naru/v1"
 	Machine    Machine  `json:"machine"`
 	Rounds     int      `json:"rounds"`
-	Seconds    float64  `json:"seconds"` // of one figure
-	Flows      int      `json:"flows"`   // of a flood
-	Systems    []string `json:"systems"` // in the order of their turns
+	Seconds    float64  `json:"seconds"`    // of one figure
+	Flows      int      `json:"flows"`      // of a flood
+	Congestion string   `json:"congestion"` // congestion control of the bulk streams
+	Systems    []string `json:"systems"`    // in the order of their turns
 	Results    []Result `json:"results"`
 	Failures   []string `json:"failures"` // metrics that gave no figure, each with the reason
 	Notes      []string `json:"notes"`    // what makes the figures doubtful, and who was treated differently
@@ -78,7 +79,8 @@ type Ratio struct {
 
 func newReport(o *Options) *Report {
 	r := &Report{Kind: "Bench", APIVersion: "naru/v1", Machine: thisMachine(), Rounds: o.Rounds,
-		Seconds: o.Time.Seconds(), Flows: o.Flows, Failures: []string{}, Notes: []string{}, Results: []Result{},
+		Seconds: o.Time.Seconds(), Flows: o.Flows,
+		Congestion: usedCongestion(o.Congestion), Failures: []string{}, Notes: []string{}, Results: []Result{},
 		Loads: map[Layout]*float64{}, naru: map[string]bool{}}
 	for _, s := range o.Systems {
 		r.Systems = append(r.Systems, s.Name)

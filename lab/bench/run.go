@@ -21,6 +21,9 @@ type Options struct {
 	Many    int           // connections to measure the memory of; 0: a million
 	Exe     string        // the naru program; "" means the calling one
 
+	// Congestion is the congestion control of the bulk streams, as the kernel names it; "": the one it uses by itself.
+	Congestion string
+
 	// Progress is told before each turn what comes now; nil: nobody is.
 	Progress func(round int, system, metric string)
 }
@@ -85,7 +88,7 @@ func turn(ctx context.Context, o *Options, r *Report, round int, s *System) (err
 			o.Progress(round, s.Name, metric.Name)
 		}
 		m := &measurement{n: n, s: s, time: o.Time, warm: min(o.Time/4, 500*time.Millisecond), flows: o.Flows,
-			many: o.Many, load: r.load(s.Layout), round: round, pids: pids, values: map[string]float64{}}
+			many: o.Many, control: o.Congestion, load: r.load(s.Layout), round: round, pids: pids, values: map[string]float64{}}
 		failure := metric.run(ctx, m)
 		if err := ctx.Err(); err != nil {
 			return err

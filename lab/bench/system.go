@@ -67,6 +67,8 @@ func Systems() []System {
 			mode: "nat"},
 		{Name: "l2dsr", About: "naru: direct server return on one segment", Layout: OneArm, udp: true, Naru: true, process: true,
 			mode: "l2dsr"},
+		{Name: "dscp", About: "naru: L3DSR by DSCP, on one segment too", Layout: OneArm, udp: true, Naru: true, process: true,
+			mode: "dscp"},
 	}
 }
 
@@ -163,14 +165,21 @@ func naruConfig(mode, driver, dir string, layout Layout) string {
 		{"streams", "tcp", fmt.Sprintf("%d, %d, %d", httpPort, bulkPort, echoPort)},
 		{"datagrams", "udp", fmt.Sprintf("%d, %d", echoPort, floodPort)},
 	} {
+		word := mode
+		if mode == "dscp" {
+			word = "l3dsr"
+		}
 		fmt.Fprintf(&b, "  - name: %s\n    vip: %s\n    ports: [%s]\n    protocol: %s\n    mode: %s\n", s.name, vip, s.ports,
-			s.protocol, mode)
-		if mode == "fullnat" {
+			s.protocol, word)
+		switch mode {
+		case "fullnat":
 			var pool []string
 			for i := range poolSize {
 				pool = append(pool, poolAddr(i).String())
 			}
 			fmt.Fprintf(&b, "    nat: {source_pool: [%s], source_ports: 1024-65535}\n", strings.Join(pool, ", "))
+		case "dscp":
+			fmt.Fprintf(&b, "    l3dsr: {encap: dscp, dscp: %d}\n", dscpCode)
 		}
 		b.WriteString("    backends:\n")
 		for i, name := range serverNodes {
@@ -180,8 +189,16 @@ func naruConfig(mode, driver, dir string, layout Layout) string {
 	return b.String()
 }
 
+// dscpCode stands for the VIP in mode l3dsr by dscp.
+const dscpCode = 10
+
 // startNaru runs naru on the balancer.
 func (s *System) startNaru(_ context.Context, n *network) ([]int, error) {
+	if s.mode == "dscp" {
+		if err := n.readMarks(); err != nil {
+			return nil, err
+		}
+	}
 	if err := os.WriteFile(n.ConfigFile(), []byte(naruConfig(s.mode, s.driver, n.Dir(), n.layout)), 0o644); err != nil {
 		return nil, err
 	}

@@ -10,8 +10,8 @@ import (
 
 // WriteTable prints the report for people: a table for every figure, and what is to be said about them.
 func (r *Report) WriteTable(w io.Writer) error {
-	fmt.Fprintf(w, "%s, %d CPUs, Linux %s; %d rounds of %g s, floods of %d connections\n", r.Machine.CPU, r.Machine.CPUs,
-		r.Machine.Kernel, r.Rounds, r.Seconds, r.Flows)
+	fmt.Fprintf(w, "%s, %d CPUs, Linux %s; %d rounds of %g s, floods of %d connections, bulk by TCP %s\n",
+		r.Machine.CPU, r.Machine.CPUs, r.Machine.Kernel, r.Rounds, r.Seconds, r.Flows, r.Congestion)
 	doubt := false
 	var done []string
 	for _, x := range r.Results {
