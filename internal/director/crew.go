@@ -90,6 +90,9 @@ func (w *worker) wakePeers() {
 
 // takeOver deals with what other workers have left.
 func (w *worker) takeOver() (int, error) {
+	if len(w.peers) < 2 {
+		return 0, nil
+	}
 	w.out.Reset()
 	n := w.engine.TakeOver(w.now(), w.out, w.tracer())
 	return n, w.send()

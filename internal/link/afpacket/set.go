@@ -46,98 +46,110 @@ func NewSet(how Waiting, devs ...*Device) (link.Set, error) {
 type waiter struct {
 	how    Waiting
 	devs   []*Device
-	ev     *os.File
-	evRC   syscall.RawConn
+	ev     held
 	woken  atomic.Bool // a wake-up has been written, or is being written, and was not taken back
 	closed atomic.Bool
 	seen   uint64 // frames that had come when it last slept
 	idle   bool   // no frame came since
 
-	// Argument and results of the one wait under way (see sock): the descriptors, the eventfd's first, each held
-	// while the next ones are taken.
+	// Argument and results of the one wait under way: the descriptors, the eventfd's first.
 	fds     []unix.PollFd
-	hold    []func(fd uintptr)
-	timeout *unix.Timespec
 	left    unix.Timespec
 	errno   syscall.Errno
-	drain   func(fd uintptr)
 	counter [8]byte
 }
 
 func newWaiter(how Waiting, devs []*Device) (w *waiter, err error) {
 	w = &waiter{how: how, devs: devs, fds: make([]unix.PollFd, 1+len(devs))}
-	w.drain = func(fd uintptr) { unix.Read(int(fd), w.counter[:]) }
 	// A blocking descriptor stays out of the runtime's poller; it is only read when poll says that it can be.
 	evfd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	w.ev = os.NewFile(uintptr(evfd), "eventfd")
-	if w.evRC, err = w.ev.SyscallConn(); err != nil {
-		w.ev.Close()
-		return nil, err
-	}
+	w.ev.hold(os.NewFile(uintptr(evfd), "eventfd"))
 	for i := range w.fds {
 		w.fds[i].Events = unix.POLLIN
-		w.hold = append(w.hold, func(fd uintptr) {
-			w.fds[i].Fd = int32(fd)
-			if i == len(w.devs) {
-				w.poll()
-				return
-			}
-			if w.devs[i].rx.sock.rc.Control(w.hold[i+1]) != nil {
-				w.errno = unix.EBADF
-			}
-		})
+		w.fds[i].Fd = int32(w.at(i).fd)
 	}
 	return w, nil
 }
 
-// poll sleeps until a descriptor has something, at most w.timeout. While there is work the runtime is not told, which
-// saves two hand-overs and a wake-up of its monitor at each return; a worker that has been idle leaves the runtime in
-// peace.
-func (w *waiter) poll() {
+// at returns what the i-th descriptor belongs to.
+func (w *waiter) at(i int) *held {
+	if i == 0 {
+		return &w.ev
+	}
+	return &w.devs[i-1].rx.sock.held
+}
+
+// enter holds all descriptors, or none.
+func (w *waiter) enter() bool {
+	for i := range w.fds {
+		if !w.at(i).enter() {
+			w.leave(i)
+			return false
+		}
+	}
+	return true
+}
+
+// leave lets the first n go.
+func (w *waiter) leave(n int) {
+	for i := range n {
+		w.at(i).leave()
+	}
+}
+
+// poll sleeps until a descriptor has something, at most for a time; a negative one never ends. While there is work the
+// runtime is not told, which saves two hand-overs and a wake-up of its monitor at each return; a worker that has been idle
+// leaves the runtime in peace.
+func (w *waiter) poll(timeout time.Duration) {
 	call := syscall.RawSyscall6
-	if w.idle {
+	if w.idle && timeout != 0 {
 		call = syscall.Syscall6
 	}
+	var limit *unix.Timespec
+	if timeout >= 0 {
+		w.left = unix.NsecToTimespec(int64(timeout))
+		limit = &w.left
+	}
 	_, _, w.errno = call(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&w.fds[0])), uintptr(len(w.fds)),
-		uintptr(unsafe.Pointer(w.timeout)), 0, 0, 0)
+		uintptr(unsafe.Pointer(limit)), 0, 0, 0)
 }
 
 func (w *waiter) wait(timeout time.Duration) error {
-	var start time.Time
-	if timeout > 0 {
-		start = time.Now()
+	if w.closed.Load() {
+		return link.ErrClosed
 	}
+	if !w.enter() {
+		if w.closed.Load() {
+			return link.ErrClosed
+		}
+		return nil // a device was closed by itself; Recv says so
+	}
+	defer w.leave(len(w.fds))
+	start := time.Now()
 	w.errno = 0
 	for i := range w.fds {
 		w.fds[i].Revents = 0
 	}
-	if w.spin(timeout) && w.errno != unix.EINTR {
+	if w.spin(start, timeout) && w.errno != unix.EINTR {
 		return w.end()
 	}
 	for {
-		w.timeout = nil
-		if timeout >= 0 {
-			left := time.Duration(0)
-			if timeout > 0 {
-				left = max(0, timeout-time.Since(start))
-			}
-			w.left = unix.NsecToTimespec(int64(left))
-			w.timeout = &w.left
+		left := timeout
+		if timeout > 0 {
+			left = max(0, timeout-time.Since(start))
 		}
-		if w.closed.Load() || w.evRC.Control(w.hold[0]) != nil {
-			return link.ErrClosed
-		}
-		if w.errno != unix.EINTR {
+		w.poll(left)
+		if w.errno != unix.EINTR || w.closed.Load() {
 			return w.end()
 		}
 	}
 }
 
 // spin looks for a while whether a frame has come and reports whether that was enough.
-func (w *waiter) spin(timeout time.Duration) bool {
+func (w *waiter) spin(start time.Time, timeout time.Duration) bool {
 	frames := uint64(0)
 	for _, d := range w.devs {
 		frames += d.rxFrames.Load()
@@ -154,7 +166,7 @@ func (w *waiter) spin(timeout time.Duration) bool {
 	if timeout >= 0 {
 		span = min(span, timeout)
 	}
-	for start := time.Now(); ; {
+	for {
 		if w.woken.Load() || w.look() {
 			return true
 		}
@@ -182,9 +194,8 @@ func (w *waiter) look() bool {
 
 // ask polls without a sleep and reports whether a descriptor has something.
 func (w *waiter) ask() bool {
-	w.left = unix.Timespec{}
-	w.timeout = &w.left
-	if w.closed.Load() || w.evRC.Control(w.hold[0]) != nil || w.errno != 0 {
+	w.poll(0)
+	if w.errno != 0 {
 		return true
 	}
 	for i := range w.fds {
@@ -200,8 +211,6 @@ func (w *waiter) end() error {
 	switch {
 	case w.closed.Load():
 		return link.ErrClosed
-	case w.errno == unix.EBADF: // a device was closed by itself; Recv says so
-		return nil
 	case w.errno != 0:
 		return fmt.Errorf("afpacket: wait: %w", w.errno)
 	}
@@ -212,7 +221,8 @@ func (w *waiter) end() error {
 	}
 	// In this order a wake-up that comes in between is served by the end of this wait.
 	if w.woken.Load() {
-		w.evRC.Control(w.drain)
+		// The runtime is told: it may want to stop who is about to write.
+		_, _ = unix.Read(int(w.ev.fd), w.counter[:])
 		w.woken.Store(false)
 	}
 	return nil
@@ -225,7 +235,10 @@ func (w *waiter) wake() {
 	}
 	var one [8]byte
 	binary.NativeEndian.PutUint64(one[:], 1)
-	w.evRC.Control(func(fd uintptr) { unix.Write(int(fd), one[:]) })
+	if w.ev.enter() {
+		_, _ = unix.Write(int(w.ev.fd), one[:])
+		w.ev.leave()
+	}
 }
 
 func (w *waiter) close() error {
@@ -239,6 +252,6 @@ func (w *waiter) close() error {
 			first = err
 		}
 	}
-	w.ev.Close()
+	_ = w.ev.close()
 	return first
 }

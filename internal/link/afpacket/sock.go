@@ -14,15 +14,8 @@ import (
 // thread at every arrival, though nobody waits there. Each call holds the descriptor, so Close from another goroutine
 // never closes it under a system call.
 type sock struct {
-	f  *os.File
+	held
 	rc syscall.RawConn
-
-	// Arguments and results of the one batch call under way, and the calls themselves, made once: a closure made per
-	// call would be an allocation per call.
-	msgs       []unix.Mmsghdr
-	n          int
-	errno      syscall.Errno
-	recv, send func(fd uintptr)
 }
 
 // detach takes the socket over from conn and closes conn.
@@ -58,41 +51,55 @@ func newSock(f *os.File) (*sock, error) {
 		f.Close()
 		return nil, err
 	}
-	s := &sock{f: f, rc: rc}
-	s.recv = func(fd uintptr) { s.call(unix.SYS_RECVMMSG, fd) }
-	s.send = func(fd uintptr) { s.call(unix.SYS_SENDMMSG, fd) }
+	s := &sock{rc: rc}
+	s.hold(f)
 	return s, nil
 }
 
-// call does recvmmsg or sendmmsg; the two take the same arguments but for the timeout, which is not used. The runtime is
-// not told: a batch that takes longer than 20 microseconds would cost the goroutine its place (P), and keep the
-// runtime's monitor awake. So a garbage collection may wait for a batch, a millisecond or two.
-func (s *sock) call(trap, fd uintptr) {
-	n, _, errno := unix.RawSyscall6(trap, fd, uintptr(unsafe.Pointer(unsafe.SliceData(s.msgs))), uintptr(len(s.msgs)),
-		unix.MSG_DONTWAIT, 0, 0)
-	s.n, s.errno = int(n), errno
-	if errno != 0 {
-		s.n = 0
-	}
+// recvBatch fills msgs from the front and returns how many, or an errno. A closed socket is EBADF.
+func (s *sock) recvBatch(msgs []unix.Mmsghdr) (int, syscall.Errno) {
+	return s.batch(unix.SYS_RECVMMSG, msgs)
 }
 
-// recvBatch fills msgs from the front and returns how many, or an errno. A closed socket is EBADF.
-func (s *sock) recvBatch(msgs []unix.Mmsghdr) (int, syscall.Errno) { return s.batch(msgs, s.recv) }
-
 // sendBatch sends msgs from the front and returns how many, or the errno of the first. A closed socket is EBADF.
-func (s *sock) sendBatch(msgs []unix.Mmsghdr) (int, syscall.Errno) { return s.batch(msgs, s.send) }
+func (s *sock) sendBatch(msgs []unix.Mmsghdr) (int, syscall.Errno) {
+	if len(msgs) == 1 && msgs[0].Hdr.Iovlen == 1 {
+		return s.sendOne(msgs[0].Hdr.Iov)
+	}
+	return s.batch(unix.SYS_SENDMMSG, msgs)
+}
 
-func (s *sock) batch(msgs []unix.Mmsghdr, call func(uintptr)) (int, syscall.Errno) {
+// batch does recvmmsg or sendmmsg; the two take the same arguments but for the timeout, which is not used. The runtime is
+// not told: a batch that takes longer than 20 microseconds would cost the goroutine its place (P), and keep the
+// runtime's monitor awake. So a garbage collection may wait for a batch, a millisecond or two.
+func (s *sock) batch(trap uintptr, msgs []unix.Mmsghdr) (int, syscall.Errno) {
+	return s.call(trap, unsafe.Pointer(unsafe.SliceData(msgs)), len(msgs))
+}
+
+// sendOne sends one message of one piece, for which the kernel need not read as much as for a batch.
+func (s *sock) sendOne(piece *unix.Iovec) (int, syscall.Errno) {
+	_, errno := s.call(unix.SYS_SENDTO, unsafe.Pointer(piece.Base), int(piece.Len))
+	if errno != 0 {
+		return 0, errno
+	}
+	return 1, 0
+}
+
+// call does a system call that takes a descriptor, memory, its length, flags and two zeros.
+func (s *sock) call(trap uintptr, p unsafe.Pointer, length int) (int, syscall.Errno) {
+	if !s.enter() {
+		return 0, unix.EBADF
+	}
+	defer s.leave()
 	for {
-		s.msgs = msgs
-		err := s.rc.Control(call)
-		s.msgs = nil
-		if err != nil {
-			return 0, unix.EBADF
+		n, _, errno := unix.RawSyscall6(trap, s.fd, uintptr(p), uintptr(length), unix.MSG_DONTWAIT, 0, 0)
+		switch errno {
+		case unix.EINTR:
+			continue
+		case 0:
+			return int(n), 0
 		}
-		if s.errno != unix.EINTR {
-			return s.n, s.errno
-		}
+		return 0, errno
 	}
 }
 
@@ -104,5 +111,3 @@ func (s *sock) control(f func(fd int) error) error {
 	}
 	return err
 }
-
-func (s *sock) close() error { return s.f.Close() }
