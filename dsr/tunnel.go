@@ -57,6 +57,7 @@ type Tunnel struct {
 	version uint8             // of the outer header
 	udp     int               // where the UDP header is in head; 0: none
 	gue     int               // where the GUE header is in head; 0: none
+	port    uint16            // destination of GUE
 	last    bool              // the last address of the source prefix is not to be used
 }
 
@@ -103,7 +104,7 @@ func (t *Tunnel) addUDP(port uint16, variant uint8) {
 	} else {
 		t.head[6] = wire.ProtoUDP
 	}
-	t.udp = t.size
+	t.udp, t.port = t.size, port
 	binary.BigEndian.PutUint16(t.head[t.udp+2:], port)
 	t.size += wire.UDPLen
 	if variant == 0 {

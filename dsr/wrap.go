@@ -35,15 +35,15 @@ func (t *Tunnel) Wrap(f *wire.Frame, l3 int, flow uint64, id uint16) bool {
 		binary.BigEndian.PutUint16(d[l3-2:], wire.TypeIPv4)
 		t.outer4((*[wire.IPv4Len]byte)(outer), &in, h, id)
 		if t.udp > 0 {
-			copy(outer[t.udp:], t.head[t.udp:t.size])
+			t.gue4(outer[wire.IPv4Len:t.size], &in, h)
 		}
 	} else {
 		binary.BigEndian.PutUint16(d[l3-2:], wire.TypeIPv6)
 		copy(outer, t.head[:t.size])
 		t.outer6(outer, &in, h)
-	}
-	if t.udp > 0 {
-		t.fillGUE(outer, &in, h)
+		if t.udp > 0 {
+			t.gue6(outer, &in, h)
+		}
 	}
 	f.Offload = wire.Offload{}
 	return true
@@ -109,17 +109,24 @@ func (t *Tunnel) outer6(ip []byte, in *inner, h uint32) {
 	be.PutUint32(ip[20:], be.Uint32(ip[20:])|t.source(h))
 }
 
-// fillGUE completes the headers of GUE behind a finished outer IP header. Over IPv4 the checksum stays 0.
-func (t *Tunnel) fillGUE(ip []byte, in *inner, h uint32) {
+// gue4 writes the headers of GUE over IPv4, in one or two words. The checksum stays 0.
+func (t *Tunnel) gue4(udp []byte, in *inner, h uint32) {
+	be := binary.BigEndian
+	length := uint64(len(udp) + in.length)
+	be.PutUint64(udp, uint64(guePort(h))<<48|uint64(t.port)<<32|length<<16)
+	if t.gue > 0 {
+		be.PutUint32(udp[wire.UDPLen:], uint32(in.proto)<<16) // version 0, no extensions, a data message
+	}
+}
+
+// gue6 completes the headers of GUE behind a finished outer IPv6 header.
+func (t *Tunnel) gue6(ip []byte, in *inner, h uint32) {
 	be := binary.BigEndian
 	udp := ip[t.udp:]
 	be.PutUint16(udp, guePort(h))
 	be.PutUint16(udp[4:], uint16(len(udp)))
 	if t.gue > 0 {
-		ip[t.gue+1] = in.proto // version 0, no extensions, a data message
-	}
-	if t.version == 4 {
-		return
+		ip[t.gue+1] = in.proto
 	}
 	sum := ^wire.Fold(wire.Sum(udp, wire.PseudoSum(ip, wire.ProtoUDP, len(udp))))
 	if sum == 0 {

@@ -248,11 +248,7 @@ func (e *Engine) find(batch []wire.Packet) {
 	if e.table.Len() > touchFrom {
 		e.touch(batch)
 	}
-	for i := range batch {
-		if p := &batch[i]; p.Hash != 0 {
-			p.Ref = uint32(e.table.Find(&p.Flow, p.Hash))
-		}
-	}
+	e.table.FindAll(batch)
 	e.found = e.table.Changes()
 }
 

@@ -39,7 +39,7 @@ func TestTheShortWayIsTheWholeWay(t *testing.T) {
 					cfg.Neighbors[i].Static = seed > 0 // else they are asked for
 				}
 				for i := range tw.rigs {
-					tw.rigs[i] = newRigSized(t, cfg, 64)
+					tw.rigs[i] = newRigSized(t, cfg, []int{64, 64, 12}[seed]) // the last has too little room
 				}
 				tw.rigs[1].trc = func(*forwarder.Record) {}
 				for range 400 {
@@ -102,7 +102,7 @@ func (tw *twins) output(rig *rig, learn bool) (s string) {
 			tw.sent++
 		}
 	}
-	return s + fmt.Sprintf("%+v %+v", rig.eng.Counters(), rig.eng.Usage(nil))
+	return s + fmt.Sprintf("%+v %+v %+v", rig.eng.Counters(), rig.eng.Usage(nil), rig.snap.Loads())
 }
 
 func (tw *twins) compare(results [2]string) {

@@ -90,6 +90,26 @@ func (t *Table) Find(f *wire.Flow, hash uint64) Ref {
 	return NoRef
 }
 
+// FindAll is Find for each packet of a batch that has a Hash; it sets their Ref. Most words are the first that is looked at.
+func (t *Table) FindAll(batch []wire.Packet) {
+	for i := range batch {
+		p := &batch[i]
+		if p.Hash == 0 {
+			continue
+		}
+		tag := uint32(p.Hash >> 32)
+		if s := t.index[tag&t.mask]; s != 0 && uint32(s>>32) == tag {
+			p.Ref = uint32(s) - 1 // a word holds the reference plus one
+			c := &t.conns[p.Ref>>1]
+			path := &t.paths.all[c.Path]
+			if p.Ref&1 == 0 && c.isOriginal(path, &p.Flow) || p.Ref&1 != 0 && c.isReply(path, &p.Flow) {
+				continue
+			}
+		}
+		p.Ref = uint32(t.Find(&p.Flow, p.Hash))
+	}
+}
+
 func (t *Table) put(hash uint64, ref uint32) bool {
 	tag := uint32(hash >> 32)
 	i := tag & t.mask
