@@ -27,8 +27,6 @@ func (t *Table) Carry(c *state.Coder, legs int) {
 		t.carryHeld(c, ID(id), legs)
 	}
 	state.Num(c, &t.held.lost)
-	state.Num(c, &t.finished)
-	c.Check(t.finished == None || int(t.finished) < len(seen) && seen[t.finished], "the finished datagram")
 }
 
 // carryList carries the order of a list; what is read must not have been seen.

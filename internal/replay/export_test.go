@@ -5,6 +5,12 @@ import (
 	"naru/internal/wire"
 )
 
+// StateFormat is the version of state files.
+const StateFormat = stateFormat
+
+// State is what the run would leave off with now.
+func (r *Replay) State() ([]byte, error) { return r.state() }
+
 // Litter fills what is behind a frame in the buffer, as an earlier frame might have.
 func (r *Replay) Litter(b byte) {
 	behind := r.buf[wire.Headroom : wire.Headroom+2*wire.MinBuffer]

@@ -19,7 +19,7 @@ import (
 // of the values: it changes with them.
 const (
 	stateKind   = "ReplayState"
-	stateFormat = 2
+	stateFormat = 3
 
 	longestHead = 1 << 20 // bytes of the first line: our own choice
 	longestName = 4096    // bytes of a name
@@ -88,14 +88,26 @@ func (r *Replay) save() error {
 	if r.err != nil {
 		return nil // the first error is told
 	}
-	h, err := r.head()
+	file, err := r.state()
 	if err != nil {
 		return err
+	}
+	if _, err := r.opt.StateOut.Write(file); err != nil {
+		return fmt.Errorf("replay: state: %w", err)
+	}
+	return nil
+}
+
+// state is a state file of the present instant.
+func (r *Replay) state() ([]byte, error) {
+	h, err := r.head()
+	if err != nil {
+		return nil, err
 	}
 	c := state.NewWriter()
 	r.carry(c)
 	if err := r.engine.Save(c); err != nil {
-		return fmt.Errorf("replay: %w", err)
+		return nil, fmt.Errorf("replay: %w", err)
 	}
 	r.sim.carry(c)
 	r.result.carry(c)
@@ -104,14 +116,11 @@ func (r *Replay) save() error {
 	h.Connections, h.Length = r.engine.Counters().Active, len(c.Bytes())
 	line, err := json.Marshal(h)
 	if err != nil {
-		return fmt.Errorf("replay: state: %w", err)
+		return nil, fmt.Errorf("replay: state: %w", err)
 	}
 	file := append(append(line, '\n'), c.Bytes()...)
 	sum := sha256.Sum256(file)
-	if _, err := r.opt.StateOut.Write(append(file, sum[:]...)); err != nil {
-		return fmt.Errorf("replay: state: %w", err)
-	}
-	return nil
+	return append(file, sum[:]...), nil
 }
 
 // StateError says that a state cannot be gone on from.

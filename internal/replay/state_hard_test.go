@@ -32,7 +32,7 @@ services:
     protocol: tcp
     mode: fullnat
     scheduler: SCHEDULER
-    affinity: {timeout: 40s}
+    affinity: {timeout: 40s, clients: 64}
     nat: {source_pool: [10.10.10.254], source_ports: 2000-2063}
     timeouts: {tcp_syn: 5s, tcp_established: 20s}
     on_idle: rst
@@ -209,8 +209,8 @@ func TestAStateThatDoesNotFitIsRefused(t *testing.T) {
 		{"was cut or added to", func(o *replay.Options, s []byte) []byte { return s[:len(s)-1] }},
 		{"was cut or added to", func(o *replay.Options, s []byte) []byte { return append(s, 0) }},
 		{"is damaged", func(o *replay.Options, s []byte) []byte { s[len(s)/2] ^= 1; return s }},
-		{"this naru reads naru/v1 2", func(o *replay.Options, s []byte) []byte {
-			return bytes.Replace(s, []byte(`"format":2`), []byte(`"format":9`), 1)
+		{fmt.Sprintf("this naru reads naru/v1 %d", replay.StateFormat), func(o *replay.Options, s []byte) []byte {
+			return bytes.Replace(s, fmt.Appendf(nil, `"format":%d`, replay.StateFormat), []byte(`"format":99`), 1)
 		}},
 	} {
 		o := good
