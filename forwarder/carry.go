@@ -169,12 +169,13 @@ func (s *Snapshot) carry(c *state.Coder) {
 		c.Fixed(a[:])
 		s.fenced[*a] = true
 	})
+	room := mostClients
 	carryMap(c, s.shared, cmp.Compare[string], func(name *string) {
 		c.Text(name, longestOne)
 		if s.shared[*name] == nil {
 			s.shared[*name] = &shared{load: new(sched.Load), loads: map[string]*sched.Load{}, ids: map[string]uint32{}}
 		}
-		s.shared[*name].carry(c)
+		s.shared[*name].carry(c, &room)
 	})
 	for _, svc := range s.services {
 		for i, b := range svc.Backends {
@@ -185,8 +186,9 @@ func (s *Snapshot) carry(c *state.Coder) {
 
 func bytes16(a, b wire.Addr) int { return slices.Compare(a[:], b[:]) }
 
-// carry carries the state of a service, which may be gone.
-func (s *shared) carry(c *state.Coder) {
+// carry carries the state of a service, which may be gone; room is for how many clients services that are gone may have
+// memory.
+func (s *shared) carry(c *state.Coder, room *int) {
 	s.load.Carry(c)
 	carryMap(c, s.loads, cmp.Compare[string], func(backend *string) {
 		c.Text(backend, longestOne)
@@ -220,9 +222,12 @@ func (s *shared) carry(c *state.Coder) {
 	}
 	had := size
 	state.Num(c, &size)
-	c.Check(size >= 0 && size <= mostClients, "the size of the memory of clients")
-	if c.OK() && had == 0 && size > 0 { // of a service that is gone
-		s.affinity = affinity.New(size)
+	if c.Reading() && had == 0 && size != 0 { // of a service that is gone
+		*room -= max(0, size)
+		c.Check(size > 0 && *room >= 0, "the size of the memory of clients")
+		if c.OK() {
+			s.affinity = affinity.New(size)
+		}
 	}
 	if s.affinity != nil && c.OK() {
 		s.affinity.Carry(c)

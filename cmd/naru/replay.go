@@ -94,6 +94,7 @@ type replayJob struct {
 	scratch string            // folder of what is only compared
 	closers []io.Closer
 	pacer   *pacer // nil without -i
+	left    int    // events of the script that did not happen
 }
 
 func (j *replayJob) close() {

@@ -193,5 +193,6 @@ func (j *replayJob) feed(r *replay.Replay, src *replay.Source, p *progress) (*re
 		fmt.Fprintf(j.c.App.ErrWriter, "naru replay: warning: %s\n", w)
 	}
 	result, err := r.Finish()
+	j.left = r.Left()
 	return result, errors.Join(err, j.sentLive())
 }

@@ -38,6 +38,9 @@ func (j *replayJob) print(r *replay.Result, took time.Duration) error {
 			grouped(l.Completed), grouped(l.Reset), grouped(l.Open), grouped(l.Stalled), grouped(l.MisDelivered), grouped(l.Lost),
 			grouped(l.Ignored))
 	}
+	if j.left > 0 {
+		fmt.Fprintf(out, "%s of the script did not happen: the captures end before\n", count(j.left, "event"))
+	}
 	for _, s := range r.Services {
 		fmt.Fprintf(out, "%s   %s flows  %s\n", s.Name, grouped(s.Flows), shares(s))
 	}

@@ -221,7 +221,8 @@ func TestReplayReadsStandardInput(t *testing.T) {
 }
 
 func TestReplayRefusesWhatItCannotDo(t *testing.T) {
-	inFolder(t, map[string]string{"good.yaml": example(t), "script": "1s drain nobody/b1\n", "bad": "x\n", "text": "no capture",
+	inFolder(t, map[string]string{"good.yaml": example(t), "script": "1s drain nobody/b1\n", "bad": "x\n",
+		"away": "1s reload absent.yaml\n", "broken": "1s reload bad\n", "text": "no capture",
 		"cap": string(goldenCapture(t))})
 	for _, c := range []struct {
 		line string
@@ -248,6 +249,9 @@ func TestReplayRefusesWhatItCannotDo(t *testing.T) {
 		{"replay -c good.yaml .", exitFailed, "is a directory"},
 		{"replay -c good.yaml text", exitFailed, "text: pcapfile: at byte 0: this is no capture file"},
 		{"replay -c good.yaml --script script cap", exitConfig, "script: line 1: there is no backend nobody/b1"},
+		{"replay -c good.yaml --script absent cap", exitFailed, "absent: no such file"},
+		{"replay -c good.yaml --script away cap", exitFailed, "script line 1: reload absent.yaml: absent.yaml: no such file"},
+		{"replay -c good.yaml --script broken cap", exitConfig, "bad:1:1: the file is"},
 		{"replay -c good.yaml --script bad text", exitConfig, `bad: line 1: "x" is no time`},
 		{"replay -c good.yaml --out absent/x cap", exitFailed, "--out: open absent/x: no such file"},
 		{"replay -c good.yaml --out ./cap cap", exitUsage, "--out ./cap would overwrite what is read from cap"},
@@ -268,6 +272,15 @@ func TestReplayRefusesWhatItCannotDo(t *testing.T) {
 	}
 	if _, err := os.Stat("x"); err == nil {
 		t.Error("an output was made for a capture that cannot be read")
+	}
+}
+
+func TestReplaySaysWhatOfAScriptDidNotHappen(t *testing.T) {
+	inFolder(t, map[string]string{"good.yaml": example(t), "late": "1h disable web/server01\n2h ready web/server01\n",
+		"cap": string(goldenCapture(t))})
+	code, out, errs := naru("", "replay -c good.yaml --script late cap")
+	if code != 0 || !strings.Contains(out, "\n2 events of the script did not happen: the captures end before\n") {
+		t.Errorf("exit %d: %s%s", code, out, errs)
 	}
 }
 

@@ -7,6 +7,7 @@ var elsewhere = map[string]string{
 	"replay.Replay.cfg":      "given, or loaded again as the first line says",
 	"replay.Replay.earlier":  "loaded again as the first line says",
 	"replay.Replay.reloaded": "in the first line",
+	"replay.Replay.loaded":   "loaded again",
 	"replay.Replay.compiled": "of the configuration",
 	"replay.Replay.legs":     "of the configuration",
 	"replay.Replay.script":   "given; what is over is left out",

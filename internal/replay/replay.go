@@ -75,6 +75,7 @@ type Replay struct {
 	cfg      *config.Config
 	earlier  []*config.Config // that were reloaded since
 	reloaded []string         // the files of the reloads
+	loaded   map[string]*config.Config
 	compiled forwarder.Config
 	snapshot *forwarder.Snapshot
 	engine   *forwarder.Engine
@@ -349,8 +350,9 @@ func (r *Replay) collect() {
 	}
 }
 
-// Finish ends the run: what simulated ends still have to do happens, living connections are logged, everything is
-// written. The script's events behind the last packet do not happen. With StateOut the run that goes on does all that.
+// Finish ends the run: what simulated ends still have to do happens, and what the script has meanwhile; living connections
+// are logged, everything is written. With StateOut the run that goes on does all that. Later events of the script do not
+// happen: see Left.
 func (r *Replay) Finish() (*Result, error) {
 	if r.opt.StateOut != nil {
 		r.fail(r.save())
@@ -366,3 +368,6 @@ func (r *Replay) Finish() (*Result, error) {
 	}
 	return &r.result, r.err
 }
+
+// Left returns how many events of the script have not happened.
+func (r *Replay) Left() int { return len(r.script) }

@@ -1,12 +1,14 @@
 package replay
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"naru/internal/config"
 	"naru/internal/roster"
 	"naru/internal/wire"
 )
@@ -29,6 +31,9 @@ type ScriptError struct{ Mistakes []string }
 
 // Error joins the mistakes.
 func (e *ScriptError) Error() string { return strings.Join(e.Mistakes, "; ") }
+
+// longest is the longest time in a script: our own choice, ten years.
+const longest = 10 * 365 * 24 * time.Hour
 
 const scriptHelp = "write one of: backend S/B up|down, drain S/B [DURATION], ready S/B, disable S/B, weight S/B N, reload FILE"
 
@@ -66,8 +71,8 @@ func ParseScript(text string) (Script, error) {
 }
 
 func parseStep(words []string) (s Step, err error) {
-	if s.After, err = time.ParseDuration(words[0]); err != nil || s.After < 0 {
-		return s, fmt.Errorf("%q is no time after the first packet; write 3.2s, 500ms or 1m", words[0])
+	if s.After, err = time.ParseDuration(words[0]); err != nil || s.After < 0 || s.After > longest {
+		return s, fmt.Errorf("%q is no time after the first packet; write 3.2s, 500ms or 1m, at most %v", words[0], longest)
 	}
 	if len(words) < 3 {
 		return s, fmt.Errorf("an event is missing; %s", scriptHelp)
@@ -76,6 +81,9 @@ func parseStep(words []string) (s Step, err error) {
 	if verb == "reload" {
 		if len(rest) > 0 {
 			return s, fmt.Errorf("too many words; write: reload FILE")
+		}
+		if object == "-" {
+			return s, fmt.Errorf("standard input cannot be loaded at a time; give a file")
 		}
 		s.Reload = object
 		return s, nil
@@ -99,7 +107,7 @@ func parseOrder(o *roster.Order, verb string, rest []string) (err error) {
 		o.Action = roster.Drain
 	case verb == "drain":
 		o.Action = roster.Drain
-		if o.Deadline, err = time.ParseDuration(word); err != nil || o.Deadline <= 0 {
+		if o.Deadline, err = time.ParseDuration(word); err != nil || o.Deadline <= 0 || o.Deadline > longest {
 			return fmt.Errorf("%q is no deadline; write 30s", word)
 		}
 	case verb == "ready" && word == "":
@@ -118,18 +126,28 @@ func parseOrder(o *roster.Order, verb string, rest []string) (err error) {
 	return nil
 }
 
-// checkScript finds backends that no configuration has: the present one or one that is reloaded before.
+// checkScript finds backends that no configuration has at their time, and loads those that the script reloads.
 func (r *Replay) checkScript() error {
-	known, reloads := map[roster.Key]bool{}, false
-	for _, m := range members(r.cfg) {
-		known[m.Key] = true
-	}
+	cfg, known := r.cfg, keys(r.cfg)
 	var mistakes []string
-	for _, s := range r.script {
-		reloads = reloads || s.Reload != ""
-		if s.Reload == "" && !known[s.Order.Key] && !reloads {
-			mistakes = append(mistakes, fmt.Sprintf("line %d: there is no backend %v in the configuration", s.Line, s.Order.Key))
+	for i := range r.script {
+		s := &r.script[i]
+		if s.Reload == "" {
+			if !slices.Contains(known, s.Order.Key) {
+				mistakes = append(mistakes, fmt.Sprintf("line %d: there is no backend %s in the configuration%s", s.Line,
+					shown(s.Order.Key.String()), instead(known)))
+			}
+			continue
 		}
+		next, err := r.load(s.Reload)
+		if err != nil {
+			return fmt.Errorf("script line %d: reload %s: %w", s.Line, shown(s.Reload), err)
+		}
+		if !slices.Equal(next.Interfaces, cfg.Interfaces) {
+			mistakes = append(mistakes, fmt.Sprintf("line %d: %s has other interfaces, which cannot change while naru runs; "+
+				"leave them as they are", s.Line, shown(s.Reload)))
+		}
+		known = keys(next)
 	}
 	if mistakes != nil {
 		return &ScriptError{mistakes}
@@ -137,17 +155,50 @@ func (r *Replay) checkScript() error {
 	return nil
 }
 
+// keys lists the backends of a configuration.
+func keys(cfg *config.Config) (list []roster.Key) {
+	for _, m := range members(cfg) {
+		list = append(list, m.Key)
+	}
+	return list
+}
+
+// instead says which backends there are, or some of them.
+func instead(known []roster.Key) string {
+	const most = 5
+	var names []string
+	for _, k := range known[:min(most, len(known))] {
+		names = append(names, k.String())
+	}
+	if len(known) > most {
+		names = append(names, "...")
+	}
+	return "; it has " + strings.Join(names, ", ")
+}
+
+// load loads a configuration, once.
+func (r *Replay) load(file string) (*config.Config, error) {
+	if cfg := r.loaded[file]; cfg != nil {
+		return cfg, nil
+	}
+	if r.opt.Load == nil {
+		return nil, errors.New("replay: nobody can load " + file)
+	}
+	cfg, err := r.opt.Load(file)
+	if err != nil {
+		return nil, err
+	}
+	if r.loaded == nil {
+		r.loaded = map[string]*config.Config{}
+	}
+	r.loaded[file] = cfg
+	return cfg, nil
+}
+
 // follow does what a step says.
 func (r *Replay) follow(s *Step) {
 	if s.Reload != "" {
-		cfg, err := r.opt.Load(s.Reload)
-		if err == nil && !slices.Equal(cfg.Interfaces, r.cfg.Interfaces) {
-			err = fmt.Errorf("%s: interfaces cannot change while naru runs", s.Reload)
-		}
-		if err != nil {
-			r.fail(fmt.Errorf("script line %d: %w", s.Line, err))
-			return
-		}
+		cfg := r.loaded[s.Reload]
 		r.earlier, r.reloaded, r.cfg = append(r.earlier, r.cfg), append(r.reloaded, s.Reload), cfg
 		r.fail(r.configure())
 		if r.sim != nil {

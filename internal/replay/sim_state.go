@@ -25,15 +25,7 @@ func (s *simulation) carry(c *state.Coder) {
 	state.All(c, &s.serial, &s.random)
 	l := &s.loop
 	state.All(c, &l.Completed, &l.Reset, &l.Open, &l.Stalled, &l.MisDelivered, &l.Lost, &l.Ignored)
-	flows, named := s.numbered(c)
-	for i, fl := range flows {
-		fl.carry(c)
-		c.Check(int(fl.leg) < len(s.r.compiled.Legs), "the leg of a flow")
-		if c.Reading() && i < named {
-			c.Check(s.flows[fl.flow] == nil, "a flow is there twice")
-			s.flows[fl.flow] = fl
-		}
-	}
+	flows := s.carryFlows(c)
 	place := map[*simFlow]int{nil: -1}
 	for i, fl := range flows {
 		place[fl] = i
@@ -41,8 +33,10 @@ func (s *simulation) carry(c *state.Coder) {
 	events := slices.SortedFunc(slices.Values(s.events), func(a, b simEvent) int {
 		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.serial, b.serial))
 	})
-	events = append(events, make(simEvents, c.Count(len(events), mostOf)-len(events))...)
-	for i := range events {
+	for i, n := 0, c.Count(len(events), mostOf); i < n; i++ {
+		if c.Reading() {
+			events = append(events, simEvent{})
+		}
 		e := &events[i]
 		at := place[e.flow]
 		state.Num(c, &at)
@@ -55,11 +49,34 @@ func (s *simulation) carry(c *state.Coder) {
 		}
 		e.carry(c)
 	}
-	s.events = events // in order, it is a heap
+	if c.Reading() {
+		s.events = events // in order, it is a heap
+	}
 }
 
-// numbered lists the flows: first those that packets find, then the others. When reading they are empty.
-func (s *simulation) numbered(c *state.Coder) (flows []*simFlow, named int) {
+// carryFlows carries the flows and returns them in that order.
+func (s *simulation) carryFlows(c *state.Coder) []*simFlow {
+	flows, named := s.numbered()
+	named = c.Count(named, simFlows)
+	n := c.Count(len(flows), mostOf)
+	c.Check(named <= n, "the number of flows")
+	for i := 0; i < n && c.OK(); i++ {
+		if c.Reading() {
+			flows = append(flows, &simFlow{})
+		}
+		fl := flows[i]
+		fl.carry(c)
+		c.Check(int(fl.leg) < len(s.r.compiled.Legs), "the leg of a flow")
+		if c.Reading() && i < named {
+			c.Check(s.flows[fl.flow] == nil, "a flow is there twice")
+			s.flows[fl.flow] = fl
+		}
+	}
+	return flows
+}
+
+// numbered lists the flows: first those that packets find, then the others.
+func (s *simulation) numbered() (flows []*simFlow, named int) {
 	for _, fl := range s.flows {
 		flows = append(flows, fl)
 	}
@@ -75,12 +92,6 @@ func (s *simulation) numbered(c *state.Coder) (flows []*simFlow, named int) {
 		if fl := events[i].flow; !seen[fl] {
 			flows, seen[fl] = append(flows, fl), true
 		}
-	}
-	named = c.Count(named, simFlows)
-	n := c.Count(len(flows), mostOf)
-	c.Check(named <= n, "the number of flows")
-	for len(flows) < n {
-		flows = append(flows, &simFlow{})
 	}
 	return flows, named
 }

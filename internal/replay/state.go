@@ -1,14 +1,15 @@
 package replay
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 
 	"naru/forwarder"
 	"naru/internal/config"
@@ -21,8 +22,9 @@ const (
 	stateKind   = "ReplayState"
 	stateFormat = 3
 
-	longestHead = 1 << 20 // bytes of the first line: our own choice
-	longestName = 4096    // bytes of a name
+	longestHead  = 1 << 20 // bytes of the first line: our own choice
+	longestState = 1 << 31 // bytes of the values: our own choice; a million connections have 200 MB
+	longestName  = 4096    // bytes of a name
 )
 
 // stateHead is the first line of a state file.
@@ -131,29 +133,65 @@ func (e *StateError) Error() string { return "replay: what to go on from " + e.W
 
 func stateError(format string, args ...any) error { return &StateError{fmt.Sprintf(format, args...)} }
 
-// readState reads a state file and finds out whether it is whole.
+// readState reads a state file and finds out whether it is whole. It reads no more than a state can have.
 func readState(in io.Reader) (h stateHead, values []byte, err error) {
-	file, err := io.ReadAll(in)
+	from := bufio.NewReader(in)
+	line, err := firstLine(from)
 	if err != nil {
 		return h, nil, fmt.Errorf("replay: state: %w", err)
 	}
-	line, _, found := bytes.Cut(file[:min(len(file), longestHead)], []byte{'\n'})
 	if json.Unmarshal(line, &h) != nil || h.Kind != stateKind {
 		return h, nil, stateError("is no state: it does not begin with a line of kind %s, as --state-out writes it", stateKind)
 	}
 	if h.APIVersion != "naru/v1" || h.Format != stateFormat {
-		return h, nil, stateError("is of format %s %d, this naru reads naru/v1 %d; make it again with this naru", h.APIVersion,
-			h.Format, stateFormat)
+		return h, nil, stateError("is of format %s %d, this naru reads naru/v1 %d; make it again with this naru",
+			shown(h.APIVersion), h.Format, stateFormat)
 	}
-	rest := file[len(line)+min(1, len(file)-len(line)):]
-	if want := h.Length + sha256.Size; !found || h.Length < 0 || len(rest) != want {
-		return h, nil, stateError("has %d bytes behind its first line, there were %d; it was cut or added to", len(rest), want)
+	if h.Length < 0 || h.Length > longestState {
+		return h, nil, stateError("is damaged: it says that it has %d bytes of values", h.Length)
 	}
-	end := len(file) - sha256.Size
-	if sum := sha256.Sum256(file[:end]); !bytes.Equal(sum[:], file[end:]) {
+	rest, err := io.ReadAll(io.LimitReader(from, int64(h.Length)+sha256.Size+1))
+	if err != nil {
+		return h, nil, fmt.Errorf("replay: state: %w", err)
+	}
+	switch n := len(rest) - sha256.Size; {
+	case n < h.Length:
+		return h, nil, stateError("was cut: it has %d bytes behind its first line, there were %d", len(rest), h.Length+sha256.Size)
+	case n > h.Length:
+		return h, nil, stateError("was added to: it has more than the %d bytes behind its first line that there were",
+			h.Length+sha256.Size)
+	}
+	sum := sha256.New()
+	sum.Write(line)
+	sum.Write(rest[:h.Length])
+	if !bytes.Equal(sum.Sum(nil), rest[h.Length:]) {
 		return h, nil, stateError("is damaged: its bytes are not those that were written")
 	}
 	return h, rest[:h.Length], nil
+}
+
+// firstLine reads a line with its end, or as much of one as a state can have.
+func firstLine(from *bufio.Reader) (line []byte, err error) {
+	for len(line) < longestHead {
+		part, err := from.ReadSlice('\n')
+		line = append(line, part...)
+		if err == nil || err == io.EOF {
+			return line, nil
+		}
+		if err != bufio.ErrBufferFull {
+			return nil, err
+		}
+	}
+	return line, nil
+}
+
+// shown is a text of a file as it can be shown: on a terminal nothing happens but that.
+func shown(text string) string {
+	const most = 200
+	if q := strconv.Quote(text); len(text) > most || q[1:len(q)-1] != text {
+		return strconv.Quote(text[:min(most, len(text))])
+	}
+	return text
 }
 
 // fits compares what a state is of with what this run is of.
@@ -164,11 +202,11 @@ func (r *Replay) fits(h *stateHead) error {
 	}
 	switch {
 	case h.Configuration != own.Configuration:
-		return stateError("is of another configuration: %s, this one is %s", h.Configuration, own.Configuration)
+		return stateError("is of another configuration: %s, this one is %s", shown(h.Configuration), own.Configuration)
 	case h.Seed != own.Seed:
 		return stateError("is of seed %d, this run has seed %d", h.Seed, own.Seed)
 	case h.Backends != own.Backends:
-		return stateError("is of backends %s, this run has backends %s", h.Backends, own.Backends)
+		return stateError("is of backends %s, this run has backends %s", shown(h.Backends), own.Backends)
 	case h.Simulation != own.Simulation:
 		return stateError("is of simulated backends %+v, this run has %+v", h.Simulation, own.Simulation)
 	case h.Table != own.Table:
@@ -186,10 +224,8 @@ func (r *Replay) goOn() error {
 	if err := r.fits(&h); err != nil {
 		return err
 	}
-	for _, done := range h.Reloads {
-		if err := r.reloadAgain(&done); err != nil {
-			return err
-		}
+	if err := r.reloadAgain(h.Reloads); err != nil {
+		return err
 	}
 	if err := r.compile(); err != nil {
 		return err
@@ -217,27 +253,29 @@ func (r *Replay) goOn() error {
 	return nil
 }
 
-// reloadAgain reads a configuration that the run before has reloaded.
-func (r *Replay) reloadAgain(done *reload) error {
-	if r.opt.Load == nil {
-		return errors.New("replay: nobody can load " + done.File)
+// reloadAgain loads the configurations that the run before has reloaded: the first ones of the script.
+func (r *Replay) reloadAgain(list []reload) error {
+	var files []string
+	for i := range r.script {
+		if file := r.script[i].Reload; file != "" {
+			files = append(files, file)
+		}
 	}
-	cfg, err := r.opt.Load(done.File)
-	if err != nil {
-		return fmt.Errorf("replay: the state is of a run that has reloaded %s: %w", done.File, err)
+	for i, done := range list {
+		if i >= len(files) || files[i] != done.File {
+			return stateError("is of a run whose script has reloaded %s; give this run the same script", shown(done.File))
+		}
+		cfg := r.loaded[done.File]
+		print, err := fingerprint(cfg)
+		if err != nil {
+			return err
+		}
+		if print != done.Configuration {
+			return stateError("is of a run that has reloaded %s with the configuration %s, which now is %s", done.File,
+				shown(done.Configuration), print)
+		}
+		r.earlier, r.reloaded, r.cfg = append(r.earlier, r.cfg), append(r.reloaded, done.File), cfg
 	}
-	print, err := fingerprint(cfg)
-	if err != nil {
-		return err
-	}
-	if print != done.Configuration {
-		return stateError("is of a run that has reloaded %s with the configuration %s, which now is %s", done.File,
-			done.Configuration, print)
-	}
-	if !slices.Equal(cfg.Interfaces, r.cfg.Interfaces) {
-		return stateError("is of a run that has reloaded %s, which has other interfaces now", done.File)
-	}
-	r.earlier, r.reloaded, r.cfg = append(r.earlier, r.cfg), append(r.reloaded, done.File), cfg
 	return nil
 }
 
@@ -256,27 +294,34 @@ func (r *Result) carry(c *state.Coder) {
 	c.Section("result")
 	state.All(c, &r.Packets, &r.Cut, &r.NotEthernet, &r.PassedBy)
 	state.Num(c, &r.latest)
-	services := make([]Service, c.Count(len(r.Services), longestName*longestName))
-	copy(services, r.Services)
-	r.Services = services
+	was := r.Services
 	if c.Reading() {
-		r.place = map[[2]string]*Backend{} // a backend that a reload brought has none before its first connection
+		r.Services, r.place = nil, map[[2]string]*Backend{} // one that a reload brought comes with its first connection
 	}
-	for i := range services {
-		s := &services[i]
-		c.Text(&s.Name, longestName)
-		c.Text(&s.Mode, longestName)
-		backends := make([]*Backend, c.Count(len(s.Backends), longestName*longestName))
-		copy(backends, s.Backends)
-		s.Backends = backends
-		for k := range backends {
-			if c.Reading() {
-				backends[k] = &Backend{}
-			}
-			b := backends[k]
-			c.Text(&b.Name, longestName)
-			state.All(c, &b.Flows, &b.Packets, &b.Bytes)
-			r.place[[2]string{s.Name, b.Name}] = b
+	for i, n := 0, c.Count(len(was), longestName*longestName); i < n && c.OK(); i++ {
+		if c.Reading() {
+			r.Services = append(r.Services, Service{Backends: []*Backend{}})
 		}
+		r.carryService(c, &r.Services[i])
 	}
+}
+
+func (r *Result) carryService(c *state.Coder, s *Service) {
+	carryName(c, &s.Name)
+	carryName(c, &s.Mode)
+	for k, n := 0, c.Count(len(s.Backends), longestName*longestName); k < n && c.OK(); k++ {
+		if c.Reading() {
+			s.Backends = append(s.Backends, &Backend{})
+		}
+		b := s.Backends[k]
+		carryName(c, &b.Name)
+		state.All(c, &b.Flows, &b.Packets, &b.Bytes)
+		r.place[[2]string{s.Name, b.Name}] = b
+	}
+}
+
+// carryName carries a name, which will be shown.
+func carryName(c *state.Coder, name *string) {
+	c.Text(name, longestName)
+	c.Check(shown(*name) == *name, "a name")
 }

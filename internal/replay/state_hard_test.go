@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -206,8 +207,18 @@ func TestAStateThatDoesNotFitIsRefused(t *testing.T) {
 		{"is of another configuration: ", func(o *replay.Options, s []byte) []byte { o.Config = load(t, web); return s }},
 		{"is no state", func(o *replay.Options, s []byte) []byte { return nil }},
 		{"is no state", func(o *replay.Options, s []byte) []byte { return []byte("version: 1\n") }},
-		{"was cut or added to", func(o *replay.Options, s []byte) []byte { return s[:len(s)-1] }},
-		{"was cut or added to", func(o *replay.Options, s []byte) []byte { return append(s, 0) }},
+		{"was cut: it has", func(o *replay.Options, s []byte) []byte { return s[:len(s)-1] }},
+		{"was added to: it has more than", func(o *replay.Options, s []byte) []byte { return append(s, 0) }},
+		{"is damaged: it says that it has -1 bytes", func(o *replay.Options, s []byte) []byte { return claim(s, -1) }},
+		{"is damaged: it says that it has 2147483649 bytes", func(o *replay.Options, s []byte) []byte { return claim(s, 1<<31+1) }},
+		{"was cut: it has", func(o *replay.Options, s []byte) []byte { return claim(s, 1<<31) }},
+		{"is no state", func(o *replay.Options, s []byte) []byte { return bytes.Repeat([]byte{' '}, 3<<20) }},
+		{`is of another configuration: "\x1b[2J"`, func(o *replay.Options, s []byte) []byte {
+			return seal(regexp.MustCompile(`"configuration":"[^"]*"`).ReplaceAll(s, []byte(`"configuration":"\u001b[2J"`)), values(s))
+		}},
+		{"is of a run whose script has reloaded /etc/passwd; give", func(o *replay.Options, s []byte) []byte {
+			return rewrap(s, `"reloads":[]`, `"reloads":[{"file":"/etc/passwd"}]`)
+		}},
 		{"is damaged", func(o *replay.Options, s []byte) []byte { s[len(s)/2] ^= 1; return s }},
 		{fmt.Sprintf("this naru reads naru/v1 %d", replay.StateFormat), func(o *replay.Options, s []byte) []byte {
 			return bytes.Replace(s, fmt.Appendf(nil, `"format":%d`, replay.StateFormat), []byte(`"format":99`), 1)
@@ -222,6 +233,17 @@ func TestAStateThatDoesNotFitIsRefused(t *testing.T) {
 	}
 }
 
+// claim changes the length that a state says it has.
+func claim(state []byte, n int) []byte {
+	return regexp.MustCompile(`"length":[0-9]+`).ReplaceAll(state, fmt.Appendf(nil, `"length":%d`, n))
+}
+
+// rewrap changes the first line of a state, with a checksum that fits.
+func rewrap(state []byte, from, to string) []byte {
+	line, rest, _ := bytes.Cut(state, []byte{'\n'})
+	return seal(append(bytes.Replace(line, []byte(from), []byte(to), 1), '\n'), rest[:len(rest)-sha256.Size])
+}
+
 func TestAReloadedConfigurationMustBeTheSame(t *testing.T) {
 	texts := map[string]string{"new": strings.Replace(web, "address: 10.10.10.2", "address: 10.10.10.3", 1)}
 	opt := replay.Options{Config: load(t, web), Seed: 1, Table: 1024, Script: script(t, "1ms reload new"), Load: loader(t, texts)}
@@ -229,6 +251,11 @@ func TestAReloadedConfigurationMustBeTheSame(t *testing.T) {
 	opt.StateIn = bytes.NewReader(state)
 	if _, err := replay.New(opt); err != nil {
 		t.Errorf("the same configuration: %v", err)
+	}
+	without := opt
+	without.StateIn, without.Script = bytes.NewReader(state), nil
+	if _, err := replay.New(without); err == nil || !strings.Contains(err.Error(), "reloaded new; give this run the same script") {
+		t.Errorf("no script: %v", err)
 	}
 	texts["new"], opt.StateIn = web, bytes.NewReader(state)
 	if _, err := replay.New(opt); err == nil || !strings.Contains(err.Error(), "has reloaded new with the configuration") {

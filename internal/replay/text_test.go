@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"naru/internal/config"
 	"naru/internal/link/pcapfile"
 	"naru/internal/replay"
 	"naru/internal/wiretest"
@@ -14,7 +15,9 @@ import (
 
 func TestEveryMistakeOfAScriptIsTold(t *testing.T) {
 	_, err := replay.ParseScript("soon drain web/b1\n3s\n3s drain web\n3s explode web/b1\n-3s ready web/b1\n" +
-		"3s drain web/b1 never\n3s weight web/b1 70000\n3s reload a b\n3s backend web/b1 sideways\n3s disable web/b1 now\n1s ready web/b1")
+		"3s drain web/b1 never\n3s weight web/b1 70000\n3s reload a b\n3s backend web/b1 sideways\n3s disable web/b1 now\n1s ready web/b1\n" +
+		"2562047h ready web/b1\n1s drain web/b1 2562047h\n1s drain web/b1 0s\n1s reload -\n1s weight web/b1\n1e3 ready web/b1\n" +
+		"1s ready web/\n1s ready /b1\n\x00\n  # nothing\r\n\r\n3s weight web/b1 -1\n1s drain web/b1 1s 2s")
 	e := (*replay.ScriptError)(nil)
 	if !errors.As(err, &e) {
 		t.Fatal(err)
@@ -22,7 +25,10 @@ func TestEveryMistakeOfAScriptIsTold(t *testing.T) {
 	want := []string{`line 1: "soon" is no time`, "line 2: an event is missing", `line 3: "web" is no backend`,
 		`line 4: "explode S/B" is not known`, `line 5: "-3s" is no time`, `line 6: "never" is no deadline`,
 		`line 7: "70000" is no weight; write 0 to 65535`, "line 8: too many words", `line 9: "backend S/B sideways" is not known`,
-		`line 10: "disable S/B now" is not known`}
+		`line 10: "disable S/B now" is not known`, `line 12: "2562047h" is no time after the first packet; write 3.2s, 500ms or 1m, at most`,
+		`line 13: "2562047h" is no deadline`, `line 14: "0s" is no deadline`, "line 15: standard input cannot be loaded at a time; give a file",
+		`line 16: "" is no weight`, `line 17: "1e3" is no time`, `line 18: "web/" is no backend`, `line 19: "/b1" is no backend`,
+		`line 20: "\x00" is no time`, `line 23: "-1" is no weight`, `line 24: "1s 2s" is no deadline`}
 	if len(e.Mistakes) != len(want) {
 		t.Fatalf("mistakes %q", e.Mistakes)
 	}
@@ -33,17 +39,35 @@ func TestEveryMistakeOfAScriptIsTold(t *testing.T) {
 	}
 }
 
-func TestAScriptNamesBackendsThatExist(t *testing.T) {
+func TestAScriptIsCheckedBeforeItBegins(t *testing.T) {
+	nine := strings.Replace(web, "name: b2", "name: b9", 1)
+	texts := map[string]string{"nine": nine, "web": web, "other": strings.Replace(web, "name: eth1", "name: eth7", 1)}
 	for text, want := range map[string]string{
-		"1s drain web/b9":                   "line 1: there is no backend web/b9 in the configuration",
-		"1s drain web/b1":                   "",
-		"1s reload x.yaml\n2s ready web/b9": "", // it may come with the reload
+		"1s drain web/b9":                    "line 1: there is no backend web/b9 in the configuration; it has web/b1, web/b2",
+		"1s drain web/b1":                    "",
+		"1s reload nine\n2s ready web/b9":    "",
+		"1s reload nine\n500ms ready web/b9": "line 2: there is no backend web/b9 in the configuration; it has web/b1, web/b2",
+		"1s reload nine\n1s ready web/b9":    "", // at one time in the order of the lines
+		"1s ready web/b9\n1s reload nine":    "line 1: there is no backend web/b9 in the configuration; it has web/b1, web/b2",
+		"1s reload nine\n2s ready web/b2":    "line 2: there is no backend web/b2 in the configuration; it has web/b1, web/b9",
+		"1s reload nine\n2s reload web\n3s ready web/b9": "line 3: there is no backend web/b9 in the configuration; " +
+			"it has web/b1, web/b2",
+		"1s reload other": "line 1: other has other interfaces, which cannot change while naru runs; leave them as they are",
+		"1s reload none":  "script line 1: reload none: none: no such file",
+		"1s drain a/\x1b": `line 1: there is no backend "a/\x1b" in the configuration; it has web/b1, web/b2`,
+		"1s reload other\n2s drain x/y": "line 1: other has other interfaces, which cannot change while naru runs; leave them as " +
+			"they are; line 2: there is no backend x/y in the configuration; it has web/b1, web/b2",
 	} {
 		s, err := replay.ParseScript(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = replay.New(replay.Options{Config: load(t, web), Script: s, Table: 1024})
+		_, err = replay.New(replay.Options{Config: load(t, web), Script: s, Table: 1024, Load: func(name string) (*config.Config, error) {
+			if texts[name] == "" {
+				return nil, fmt.Errorf("%s: no such file", name)
+			}
+			return load(t, texts[name]), nil
+		}})
 		if (err == nil) != (want == "") || err != nil && err.Error() != want {
 			t.Errorf("%q: %v, want %q", text, err, want)
 		}
