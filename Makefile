@@ -57,9 +57,9 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 soak: ## test the connection table for long: ten million connections, fifty million random steps (2 GiB of memory)
 	NARU_SOAK=1 go test -count=1 -timeout 30m -v -run 'BooksOfTheTable|MemoryOfManyConnections' ./internal/conntrack
 
-captures: ## check every capture of NARU_PCAPS, and thousands made from them, against what must hold; minutes
-	NARU_FULL=1 NARU_REQUIRE=pcaps go test -count=1 -timeout 60m -v \
-		-run 'MustHold|Container' ./internal/replay
+captures: ## check every capture of NARU_PCAPS, and thousands made from them, against what must hold and what tshark finds; minutes
+	NARU_FULL=1 NARU_REQUIRE=pcaps,tshark go test -count=1 -timeout 60m -v \
+		-run 'MustHold|Container|Tshark' ./internal/replay
 
 bench: ## run the benchmarks (BENCH, BENCHTIME); of every mode, the ratio to a baseline of the same run
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem -timeout 30m \

@@ -21,7 +21,10 @@ func (r *Replay) Litter(b byte) {
 
 // Watch has started called for each connection that is made, and ended for each that ends.
 func (r *Replay) Watch(started, ended func(*forwarder.Connection)) {
-	r.engine.WatchStarts(started)
+	r.engine.WatchStarts(func(c *forwarder.Connection) {
+		started(c)
+		r.numbers.begin(c)
+	})
 	r.engine.WatchEnds(func(c *forwarder.Connection) {
 		ended(c)
 		r.ended(c)

@@ -29,6 +29,16 @@ type subject struct {
 	macs    map[wire.MAC]string     // who has which, in l2dsr
 	judged  int                     // packets that were compared with what they became
 	play    play
+	keep    bool // for another judge:
+	pairs   []pair
+	answers [][]byte
+}
+
+// pair is a packet that went on: as it was in the capture, as it came to naru, and what left.
+type pair struct {
+	reply     bool
+	was, came []byte
+	outs      [][]byte
 }
 
 // play is what a run gave.
@@ -206,6 +216,7 @@ func fromFile(t *testing.T, name string, s *subject, file []byte) {
 		t.Errorf("%s: the same packets from the file itself: %s %v", name, d, err)
 	}
 	if !bytes.Equal(out.flows, s.play.flows) {
-		t.Errorf("%s: the same packets from the file itself give other flows", name)
+		d, err := replay.CompareFlows(bytes.NewReader(out.flows), bytes.NewReader(s.play.flows))
+		t.Errorf("%s: the same packets from the file itself give other flows: %s %v", name, d, err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"naru/forwarder"
+	"naru/internal/conntrack"
 	"naru/internal/wire"
 	"naru/internal/wiretest"
 )
@@ -22,6 +23,7 @@ func (s *subject) forwarded(r *forwarder.Record) {
 		outs = append(outs, f.Bytes())
 	}
 	c := s.byID[r.Flow]
+	s.kept(r, c, outs)
 	switch mode := r.ModeName(); {
 	case mode == "":
 		s.same(&in, outs, plain(&in))
@@ -36,6 +38,21 @@ func (s *subject) forwarded(r *forwarder.Record) {
 	default:
 		s.translated(r, &in, outs, c)
 	}
+}
+
+// kept keeps a pair for another judge.
+func (s *subject) kept(r *forwarder.Record, c *forwarder.Connection, outs [][]byte) {
+	if !s.keep || c == nil {
+		return
+	}
+	p := pair{reply: translates(r) && r.Dir == conntrack.Reply, was: s.packet.data, came: bytes.Clone(r.Frame)}
+	if r.Late {
+		p.was = p.came
+	}
+	for _, d := range outs {
+		p.outs = append(p.outs, bytes.Clone(d))
+	}
+	s.pairs = append(s.pairs, p)
 }
 
 func translates(r *forwarder.Record) bool {
@@ -270,6 +287,9 @@ func (s *subject) answered(r *forwarder.Record) {
 	in, ok := parsed(r.Frame)
 	for _, f := range r.Sent {
 		d := f.Bytes()
+		if s.keep {
+			s.answers = append(s.answers, bytes.Clone(d))
+		}
 		if err := wiretest.Wrong(d); err != nil {
 			s.wrong("answered with a frame that is wrong: %v", err)
 		}
