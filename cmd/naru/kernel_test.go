@@ -175,22 +175,29 @@ func TestTheKernelsCapturesAreWhatTheirBuilderMakes(t *testing.T) {
 
 // TestReplayAnswersAsTheKernelDoes compares what naru replay makes of each capture with what the kernel made of it.
 func TestReplayAnswersAsTheKernelDoes(t *testing.T) {
-	used, equal := map[*kernelChoice]int{}, 0
+	var count kernelCount
+	count.differ = map[*kernelChoice]int{}
 	kernelSubtests(t, func(t *testing.T, path string, k *kernelCase) {
 		out := filepath.Join(t.TempDir(), "out.pcapng")
 		line := "replay -q -c " + filepath.Dir(path) + "/naru.yaml " + path + kernelInput + " --out " + out
 		if code, stdout, stderr := naru("", line); code != 0 || stdout+stderr != "" {
 			t.Fatalf("exit %d: %s%s", code, stdout, stderr)
 		}
-		compareKernel(t, k, k.mustRead(path+kernelOutput), k.mustRead(out), used, &equal)
+		compareKernel(t, k, k.mustRead(path+kernelOutput), k.mustRead(out), &count)
 	})
 	if !t.Failed() {
-		documentedAsCounted(t, equal, used)
+		documentedAsCounted(t, &count)
 	}
 }
 
+// kernelCount is how many packets come out the same, of neither, and otherwise.
+type kernelCount struct {
+	same, neither int
+	differ        map[*kernelChoice]int
+}
+
 // compareKernel wants each packet to come out the same, or to differ as its choice says.
-func compareKernel(t *testing.T, k *kernelCase, kernel, naru [][]kernelSent, used map[*kernelChoice]int, equal *int) {
+func compareKernel(t *testing.T, k *kernelCase, kernel, naru [][]kernelSent, count *kernelCount) {
 	t.Helper()
 	for i, s := range k.steps {
 		if s.fragment && s.choice == nil {
@@ -198,10 +205,12 @@ func compareKernel(t *testing.T, k *kernelCase, kernel, naru [][]kernelSent, use
 		}
 		diff := differences(kernel[i], naru[i])
 		switch {
+		case s.choice == nil && diff == nil && len(kernel[i]) == 0:
+			count.neither++
 		case s.choice == nil && diff == nil:
-			*equal++
+			count.same++
 		case s.choice != nil && diff != nil && s.choice.may(diff):
-			used[s.choice]++
+			count.differ[s.choice]++
 		case s.choice != nil && diff == nil:
 			t.Errorf("packet %d, %s: the same as the kernel's, but should differ: %s", i+1, s.what, s.choice.why)
 		default:
@@ -209,7 +218,7 @@ func compareKernel(t *testing.T, k *kernelCase, kernel, naru [][]kernelSent, use
 				strings.Join(diff, "; "), s.frame[:min(len(s.frame), 100)], hexFrames("kernel", kernel[i]), hexFrames("naru  ", naru[i]))
 		}
 	}
-	*equal += compareFragments(t, k, kernel, naru, used)
+	compareFragments(t, k, kernel, naru, count)
 }
 
 func hexFrames(who string, list []kernelSent) (text string) {
@@ -244,33 +253,27 @@ func differences(kernel, naru []kernelSent) (fields []string) {
 
 // compareFragments compares what came out for fragments. In direct server return that is the same frames, though a
 // later fragment waits for its first one; with translation the same datagrams.
-func compareFragments(t *testing.T, k *kernelCase, kernel, naru [][]kernelSent, used map[*kernelChoice]int) int {
+func compareFragments(t *testing.T, k *kernelCase, kernel, naru [][]kernelSent, count *kernelCount) {
 	t.Helper()
 	var parts [2][2][][]byte
-	any := false
 	for i, s := range k.steps {
 		if !s.fragment || s.choice != nil {
 			continue
 		}
-		any = true
 		for who, list := range [][]kernelSent{kernel[i], naru[i]} {
 			for _, f := range list {
 				parts[who][f.side] = append(parts[who][f.side], f.frame)
 			}
 		}
 	}
-	if !any {
-		return 0
-	}
 	choice := choiceHeld
 	if !k.dsr() {
 		choice = choiceOwnID
 	}
-	n := 0
 	for side := range 2 {
 		a, b := parts[0][side], parts[1][side]
 		if slices.EqualFunc(a, b, bytes.Equal) {
-			n += len(a)
+			count.same += len(a)
 			continue
 		}
 		if !k.dsr() {
@@ -286,7 +289,6 @@ func compareFragments(t *testing.T, k *kernelCase, kernel, naru [][]kernelSent, 
 		if !slices.EqualFunc(a, b, bytes.Equal) {
 			t.Errorf("side %d: %d and %d fragments or datagrams, not the same", side, len(a), len(b))
 		}
-		used[choice] += len(a)
+		count.differ[choice] += len(a)
 	}
-	return n
 }

@@ -152,12 +152,15 @@ func (o *Oracle) sysctls(t testing.TB) {
 	}
 }
 
-// trackingSysctls are set when the rules have brought connection tracking into the namespace.
+// trackingSysctls are set when the rules have brought connection tracking into the namespace. No machine is so busy that a
+// flow is forgotten during a test.
 func (o *Oracle) trackingSysctls(t testing.TB) {
 	t.Helper()
 	o.middle.Sysctl(t, "net/netfilter/nf_conntrack_tcp_be_liberal", "1")
 	o.middle.Sysctl(t, "net/netfilter/nf_conntrack_tcp_loose", "1")
 	o.middle.Sysctl(t, "net/netfilter/nf_conntrack_checksum", "0")
+	o.middle.Sysctl(t, "net/netfilter/nf_conntrack_udp_timeout", "3600")
+	o.middle.Sysctl(t, "net/netfilter/nf_conntrack_udp_timeout_stream", "3600")
 }
 
 func (o *Oracle) setMACs(t testing.TB, macs *[2]wire.MAC) {
@@ -208,7 +211,7 @@ func (o *Oracle) route(t testing.TB, side int, to netip.Prefix, gateway netip.Ad
 // the address was added, and sends redirects until then.
 func (o *Oracle) awaitLocal(t testing.TB, a netip.Addr) {
 	t.Helper()
-	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		routes, err := o.middle.Handle().RouteGet(a.AsSlice())
 		if err == nil && len(routes) == 1 && routes[0].Type == unix.RTN_LOCAL {
 			return
