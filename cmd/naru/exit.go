@@ -123,8 +123,28 @@ func flagError(c *cli.Context, err error, _ bool) error {
 		}
 	} else if name, ok := strings.CutPrefix(msg, "flag needs an argument: -"); ok {
 		msg = "the flag " + dashed(name) + " needs a value"
+	} else if value, rest, ok := strings.Cut(msg, " for flag -"); ok {
+		name, _, _ := strings.Cut(rest, ":")
+		msg = dashed(name) + strings.TrimPrefix(value, "invalid value") + " is " + needed(findFlag(c.Command.Flags, name))
 	}
 	return &commandError{commandName(c), withCode(exitUsage, errors.New(msg))}
+}
+
+// needed says what the value of a flag must be.
+func needed(f cli.Flag) string {
+	switch f.(type) {
+	case *cli.DurationFlag:
+		return "no time; write it with a unit, as 500ms or 5s"
+	case *cli.IntFlag, *cli.Int64Flag:
+		return "no whole number"
+	case *cli.UintFlag, *cli.Uint64Flag:
+		return "no whole number from 0 on"
+	case *cli.Float64Flag:
+		return "no number"
+	case *cli.BoolFlag:
+		return "neither true nor false"
+	}
+	return "not possible"
 }
 
 // dashed returns a flag as one types it.

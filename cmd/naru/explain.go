@@ -55,9 +55,15 @@ func hexFlag() cli.Flag {
 
 func explainAction(c *cli.Context) error {
 	words := strings.Join(c.Args().Slice(), " ")
-	switch {
-	case c.IsSet("pcap"):
+	if c.IsSet("pcap") {
 		return explainCapture(c)
+	}
+	for _, name := range []string{"packet", "vip", "mode", "backends"} {
+		if c.IsSet(name) {
+			return usagef("--%s is about a capture; name it with --pcap", name)
+		}
+	}
+	switch {
 	case c.IsSet("flow") && (words != "" || c.IsSet("config")):
 		return usagef("--flow stands instead of PACKET, and asks the running naru, or a capture with --pcap")
 	case c.IsSet("flow"):

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,8 +21,13 @@ import (
 
 // explainCapture replays a capture up to the packet that is asked about, so that the state is what it would be.
 func explainCapture(c *cli.Context) error {
-	if (c.Int("packet") > 0) == c.IsSet("flow") {
+	switch {
+	case c.IsSet("packet") && c.IsSet("flow"):
+		return usagef("--packet and --flow exclude each other")
+	case !c.IsSet("flow") && c.Int("packet") < 1:
 		return usagef("--pcap needs --packet N, counted from 1, or --flow")
+	case c.String("vip") == "" && c.IsSet("mode"):
+		return usagef("--mode is for --vip auto; a configuration has its own modes")
 	}
 	if c.Args().Present() {
 		return usagef("PACKET %q and --pcap exclude each other", c.Args().First())
@@ -99,7 +103,7 @@ func openCapture(c *cli.Context) (io.Closer, *replay.Source, error) {
 	name := c.String("pcap")
 	file, err := io.NopCloser(c.App.Reader), error(nil)
 	if name != "-" {
-		file, err = os.Open(name)
+		file, err = openFile(name)
 	}
 	if err != nil {
 		return nil, nil, captureError(name, err)

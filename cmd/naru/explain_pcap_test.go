@@ -44,6 +44,10 @@ func TestExplainingPacketsOfACapture(t *testing.T) {
 		{"-c c.yaml --pcap in.pcapng --packet 1 --backends simulated", "", exitUsage, "use captured or recorded"},
 		{"--vip auto -c c.yaml --pcap in.pcapng --packet 1", "", exitUsage, "leave -c out"},
 		{"--vip auto --mode nut --pcap in.pcapng --packet 1", "", exitUsage, `--mode "nut" is not known`},
+		{"-c c.yaml --pcap . --packet 1", "", exitFailed, ".: is a directory"},
+		{"-c c.yaml --pcap in.pcapng --packet 1 --flow 1", "", exitUsage, "exclude each other"},
+		{"-c c.yaml --packet 1 x", "", exitUsage, "--packet is about a capture"},
+		{"-c c.yaml --pcap in.pcapng --packet 1 --mode nat", "", exitUsage, "--mode is for --vip auto"},
 		{"--vip auto --pcap - --packet 1", string(capture), exitUsage, "reads the capture twice"},
 		{"-c c.yaml --pcap absent --packet 1", "", exitFailed, "absent: no such file; name a capture"},
 	} {

@@ -18,8 +18,13 @@ func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
 
 // run runs one command line, args[0] being the program, and returns the exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	app := newApp(stdin, stdout, stderr)
-	return report(stderr, app.Run(permute(app, args)))
+	out := &output{to: stdout}
+	app := newApp(stdin, out, stderr)
+	err := app.Run(permute(app, args))
+	if err == nil {
+		err = out.err()
+	}
+	return report(stderr, err)
 }
 
 // commands returns the commands, in the order of the help. Each is new: the library writes into them.

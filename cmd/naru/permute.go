@@ -37,6 +37,7 @@ type permuter struct {
 // level handles the arguments of one command, which has flags and commands below it.
 func (p *permuter) level(flags []cli.Flag, below []*cli.Command, rest []string) {
 	var own, words []string
+	valueless := false // the last flag lacks its value
 	for len(rest) > 0 && rest[0] != "--" {
 		arg := rest[0]
 		if len(arg) < 2 || arg[0] != '-' {
@@ -53,8 +54,9 @@ func (p *permuter) level(flags []cli.Flag, below []*cli.Command, rest []string) 
 		if f == nil && global {
 			f = findFlag(p.global, arg)
 		}
-		if takesNext(f, arg) && len(rest) > 1 {
-			n = 2
+		if takesNext(f, arg) {
+			valueless = len(rest) == 1
+			n = min(2, len(rest))
 		}
 		if global && f.Names()[0] != "version" {
 			p.carried = append(p.carried, rest[:n]...)
@@ -64,8 +66,8 @@ func (p *permuter) level(flags []cli.Flag, below []*cli.Command, rest []string) 
 		rest = rest[n:]
 	}
 	p.out = append(append(p.out, p.carried...), own...)
-	if slices.ContainsFunc(own, asksHelp) {
-		return // the library takes an argument for the topic of the help
+	if slices.ContainsFunc(own, asksHelp) || valueless {
+		return // the library takes what follows for the topic of the help, or for the value
 	}
 	if len(words)+len(rest) > 0 {
 		p.out = append(append(p.out, "--"), words...)

@@ -30,7 +30,7 @@ func TestFlagsMayStandAnywhere(t *testing.T) {
 		{"a short flag", "drain web/b1 -w", "drain -w -- web/b1"},
 		{"a flag and its value", "drain web/b1 --deadline 5m x", "drain --deadline 5m -- web/b1 x"},
 		{"a flag with its value in one", "drain web/b1 --deadline=5m x", "drain --deadline=5m -- web/b1 x"},
-		{"a flag without its value", "drain web/b1 --deadline", "drain --deadline -- web/b1"},
+		{"a flag without its value", "drain web/b1 --deadline", "drain --deadline"},
 		{"a value that looks like a flag", "drain web/b1 --deadline --wait", "drain --deadline --wait -- web/b1"},
 		{"one dash is an argument", "drain - --wait", "drain --wait -- -"},
 		{"nothing moves over two dashes", "drain a -- --wait b", "drain -- a --wait b"},

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -68,6 +67,7 @@ func replayAction(c *cli.Context) error {
 	}
 	job := &replayJob{c: c, names: c.Args().Slice()}
 	defer job.close()
+	defer job.unfinished.watch(commandName(c), c.App.ErrWriter)()
 	if err := job.prepare(); err != nil {
 		return err
 	}
@@ -91,19 +91,18 @@ type replayJob struct {
 	names   []string
 	opt     replay.Options
 	outputs map[string]string // path by golden name; without an entry it is not written
-	scratch string            // folder of what is only compared
 	closers []io.Closer
 	pacer   *pacer // nil without -i
 	left    int    // events of the script that did not happen
+
+	unfinished unfinished
 }
 
 func (j *replayJob) close() {
 	for _, c := range j.closers {
 		_ = c.Close()
 	}
-	if j.scratch != "" {
-		_ = os.RemoveAll(j.scratch)
-	}
+	j.unfinished.clear()
 }
 
 // prepare reads the flags, the configuration and the script.
@@ -263,13 +262,13 @@ func (j *replayJob) places() error {
 			return usagef("--expect compares files; give --%s one, or leave it out", outputFlags[name])
 		}
 	}
-	var err error
-	if j.scratch, err = os.MkdirTemp("", "naru-replay"); err != nil {
+	scratch, err := j.unfinished.scratch()
+	if err != nil {
 		return err
 	}
 	for _, name := range goldenNames {
 		if j.outputs[name] == "" {
-			j.outputs[name] = filepath.Join(j.scratch, name)
+			j.outputs[name] = filepath.Join(scratch, name)
 		}
 	}
 	return nil

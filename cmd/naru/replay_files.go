@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 
 	"naru/internal/replay"
 )
@@ -46,7 +47,7 @@ func (j *replayJob) open(p *progress) (*replay.Source, error) {
 	for _, name := range j.names {
 		var in io.Reader = j.c.App.Reader
 		if name != "-" {
-			f, err := os.Open(name)
+			f, err := openFile(name)
 			if err != nil {
 				return nil, captureError(name, err)
 			}
@@ -59,6 +60,19 @@ func (j *replayJob) open(p *progress) (*replay.Source, error) {
 		inputs = append(inputs, replay.Input{Name: name, Stream: in})
 	}
 	return replay.NewSource(inputs...)
+}
+
+// openFile opens a file to read it, which a directory would let one do up to the first byte.
+func openFile(name string) (*os.File, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		_ = f.Close()
+		return nil, syscall.EISDIR
+	}
+	return f, nil
 }
 
 // apart checks that no output is a file that is read, or another output: opening an output empties it.
@@ -118,6 +132,7 @@ func (j *replayJob) create(outputs map[string]string) (map[string]io.WriteCloser
 			if err != nil {
 				return nil, fmt.Errorf("--%s: %w", outputFlags[name], err)
 			}
+			j.unfinished.add(path)
 			j.closers = append(j.closers, f)
 			files[name] = f
 		}
@@ -131,7 +146,8 @@ type standardOutput struct{ io.Writer }
 func (standardOutput) Close() error { return nil }
 
 // run replays the captures once and writes the outputs, which are opened when the captures are.
-func (j *replayJob) run(outputs map[string]string) (*replay.Result, error) {
+func (j *replayJob) run(outputs map[string]string) (result *replay.Result, err error) {
+	defer func() { j.unfinished.end(err == nil) }()
 	p := newProgress(j.c)
 	defer p.end()
 	src, err := j.open(p)
@@ -157,7 +173,7 @@ func (j *replayJob) run(outputs map[string]string) (*replay.Result, error) {
 	if err != nil {
 		return nil, j.named(err)
 	}
-	result, err := j.feed(r, src, p)
+	result, err = j.feed(r, src, p)
 	if err == nil {
 		err = j.keep(state)
 	}
@@ -175,7 +191,8 @@ func (j *replayJob) run(outputs map[string]string) (*replay.Result, error) {
 
 // feed runs every packet.
 func (j *replayJob) feed(r *replay.Replay, src *replay.Source, p *progress) (*replay.Result, error) {
-	for n := 0; ; n++ {
+	packets := 0
+	for ; ; packets++ {
 		packet, ifname, err := src.Next()
 		if err == io.EOF {
 			break
@@ -186,9 +203,12 @@ func (j *replayJob) feed(r *replay.Replay, src *replay.Source, p *progress) (*re
 		if err := r.Packet(packet, ifname); err != nil {
 			return nil, err
 		}
-		p.tick(n)
+		p.tick(packets)
 	}
 	p.end()
+	if packets == 0 {
+		fmt.Fprintln(j.c.App.ErrWriter, "naru replay: warning: there is no packet in what was read")
+	}
 	for _, w := range src.Warnings() {
 		fmt.Fprintf(j.c.App.ErrWriter, "naru replay: warning: %s\n", w)
 	}

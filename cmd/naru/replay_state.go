@@ -35,8 +35,14 @@ func (j *replayJob) keep(state *bytes.Buffer) error {
 	if path == "" {
 		return nil
 	}
-	if err := os.WriteFile(path, state.Bytes(), 0o666); err != nil {
+	f, err := os.Create(path)
+	if err != nil {
 		return fileError(path, err)
+	}
+	j.unfinished.add(path)
+	_, err = f.Write(state.Bytes())
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("--%s: %w", stateOut, err)
 	}
 	return nil
 }

@@ -7,6 +7,9 @@ import (
 
 // isTerminal reports whether w is a character device, as terminals are.
 func isTerminal(w io.Writer) bool {
+	if o, ok := w.(*output); ok {
+		w = o.to
+	}
 	f, ok := w.(*os.File)
 	if !ok {
 		return false
