@@ -230,7 +230,8 @@ func (v *views) compare(t *testing.T) {
 	}
 }
 
-// TestTsharkFindsNothingNew has tshark judge what the captures become in every mode: a twentieth of them, with NARU_FULL all.
+// TestTsharkFindsNothingNew has tshark judge what the captures become in every mode: a twentieth of them in every second mode,
+// with NARU_FULL all.
 func TestTsharkFindsNothingNew(t *testing.T) {
 	tshark(t)
 	runs(t)
@@ -243,7 +244,10 @@ func TestTsharkFindsNothingNew(t *testing.T) {
 	}
 	judged, said := 0, 0
 	for _, b := range batches(tapes) {
-		for _, mode := range replay.AutoModes() {
+		for m, mode := range replay.AutoModes() {
+			if !full() && m%2 != 0 {
+				continue
+			}
 			var v views
 			for i, tp := range b {
 				v.add(t, i, tp, mode)
