@@ -3,8 +3,8 @@
 // Contract: it is a tap before the kernel's own stack and before nftables ingress (ETH_P_ALL), it does not see what
 // this host sends (PACKET_IGNORE_OUTGOING), and it never turns promiscuous mode on. The virtio header of every frame
 // (PACKET_VNET_HDR: unfinished checksums and super-frames) is carried in wire.Offload both ways, a VLAN tag that the
-// kernel took out of the bytes in Frame.TPID and TCI. Frames are received from a ring that the
-// kernel writes to, or by recvmmsg, and sent in batches by sendmmsg straight from the buffer they are in; nothing is
+// kernel took out of the bytes in Frame.TPID and TCI. Frames are received from a ring that the kernel writes to, or by
+// recvmmsg, and sent straight from the buffer they are in, in batches by sendmmsg, a lone one by sendto; nothing is
 // allocated per frame.
 //
 // A frame is sent around the queueing discipline (PACKET_QDISC_BYPASS) unless it is a super-frame that the interface
