@@ -45,7 +45,7 @@ func rereadable(names ...string) error {
 func (j *replayJob) open(p *progress) (*replay.Source, error) {
 	var inputs []replay.Input
 	for _, name := range j.names {
-		var in io.Reader = j.c.App.Reader
+		in := j.c.App.Reader
 		if name != "-" {
 			f, err := openFile(name)
 			if err != nil {
@@ -53,11 +53,8 @@ func (j *replayJob) open(p *progress) (*replay.Source, error) {
 			}
 			j.closers = append(j.closers, f)
 			in = f
-			if p != nil {
-				in = p.watch(f)
-			}
 		}
-		inputs = append(inputs, replay.Input{Name: name, Stream: in})
+		inputs = append(inputs, replay.Input{Name: name, Stream: p.watch(in)})
 	}
 	return replay.NewSource(inputs...)
 }

@@ -172,7 +172,9 @@ const progressEvery = 8192
 type progress struct {
 	out        io.Writer
 	size, read int64
+	endless    bool // of an input nobody knows the size
 	shown      time.Time
+	dirty      bool // there is a line to clear
 }
 
 func newProgress(c *cli.Context) *progress {
@@ -182,12 +184,21 @@ func newProgress(c *cli.Context) *progress {
 	return &progress{out: c.App.ErrWriter, shown: time.Now()}
 }
 
-// watch counts what is read of a file.
-func (p *progress) watch(f *os.File) io.Reader {
-	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-		p.size += info.Size()
+// watch counts what is read of an input.
+func (p *progress) watch(in io.Reader) io.Reader {
+	if p == nil {
+		return in
 	}
-	return io.TeeReader(f, p)
+	var info os.FileInfo
+	if f, ok := in.(*os.File); ok {
+		info, _ = f.Stat() // without one the size is not known
+	}
+	if info == nil || !info.Mode().IsRegular() {
+		p.endless = true
+		return in
+	}
+	p.size += info.Size()
+	return io.TeeReader(in, p)
 }
 
 // Write counts bytes.
@@ -200,17 +211,23 @@ func (p *progress) tick(packets int) {
 	if p == nil || packets%progressEvery != 0 || time.Since(p.shown) < 200*time.Millisecond {
 		return
 	}
-	p.shown = time.Now()
-	share := ""
-	if p.size > 0 {
-		share = fmt.Sprintf("%3d%%  ", p.read*100/p.size)
+	p.shown, p.dirty = time.Now(), true
+	fmt.Fprint(p.out, "\r", p.line(packets))
+}
+
+// line is short enough for a narrow terminal.
+func (p *progress) line(packets int) string {
+	text := grouped(uint64(packets)) + " packets "
+	if p.endless || p.size == 0 {
+		return text
 	}
-	fmt.Fprintf(p.out, "\r%s%s packets ", share, grouped(uint64(packets)))
+	return fmt.Sprintf("%3d%%  %s", min(100, p.read*100/p.size), text) // a file may grow
 }
 
 // end clears the line.
 func (p *progress) end() {
-	if p != nil {
+	if p != nil && p.dirty {
 		fmt.Fprint(p.out, "\r\x1b[K")
+		p.dirty = false
 	}
 }
