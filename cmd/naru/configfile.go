@@ -77,6 +77,10 @@ func parseConfig(path string, src []byte) (*config.Config, []config.Problem, err
 	if wrong := cfg.ReadSecrets(os.ReadFile); len(wrong) > 0 {
 		return nil, nil, &config.InvalidError{Problems: append(problems, wrong...)}
 	}
+	problems = append(problems, checkSteering(cfg)...)
+	if errs, _ := config.Count(problems); errs > 0 {
+		return nil, nil, &config.InvalidError{Problems: problems}
+	}
 	return cfg, problems, nil
 }
 

@@ -54,7 +54,7 @@ var may = map[string]string{
 	"lab/bench":  "lab internal/backend",
 	"cmd/naru": "internal/wire forwarder internal/link internal/link/afpacket internal/link/afxdp internal/config internal/kernel " +
 		"internal/record internal/admin internal/director internal/backend lab lab/server lab/bench " +
-		"internal/host internal/compile internal/explain internal/replay internal/link/pcapfile internal/schedbench sched",
+		"internal/host internal/compile internal/explain internal/replay internal/link/pcapfile internal/schedbench sched internal/steer",
 
 	"internal/schedbench": "internal/wire sched forwarder internal/roster internal/link/pcapfile",
 
