@@ -10,15 +10,15 @@ import (
 const (
 	ringSlots = 256     // packets that one worker may have handed to another, and not yet seen taken
 	ringBytes = 1 << 19 // of them, with their headroom
-	ringNotes = 64      // likewise, of what was heard about neighbours
+	ringNotes = 64      // likewise, of what was heard about neighbours and tunnels
 	slotAlign = 64
 )
 
 // Exchange is what crosses from one worker to another: packets that came to a worker which their connection does not belong
 // to (fragments and the like, whose ports the devices cannot see), what ARP and neighbour discovery tell, which only the
-// first worker hears, and whether an address that the configuration gave up is still in use. All engines of one naru have
-// the same Exchange. Nobody waits for anybody: between each two workers there is a ring with one writer and one reader, and
-// what finds it full is dropped and counted.
+// first worker hears, what routers tell about tunnels, and whether an address that the configuration gave up is still in
+// use. All engines of one naru have the same Exchange. Nobody waits for anybody: between each two workers there is a ring
+// with one writer and one reader, and what finds it full is dropped and counted.
 type Exchange struct {
 	workers int
 	rings   []*ring // from one to another at from*workers+to; nil to itself
@@ -78,11 +78,13 @@ type handed struct {
 	start      uint64 // of its memory in the arena
 }
 
-// note is what was heard about a neighbour.
+// note is what was heard about a neighbour; or, with an MTU, about the path through a tunnel to addr.
 type note struct {
-	addr wire.Addr
-	mac  wire.MAC
-	leg  uint8
+	addr   wire.Addr
+	mac    wire.MAC
+	leg    uint8
+	mtu    int
+	tunnel L3DSROptions
 }
 
 // put copies a packet into the ring; false when there is no room.
@@ -125,7 +127,7 @@ func (r *ring) free() {
 	}
 }
 
-// tell writes a note; one that finds no room is lost, and the neighbour will be asked again.
+// tell writes a note; one that finds no room is lost, and the neighbour will be asked again, the router tell again.
 func (r *ring) tell(n note) {
 	if tail := r.noteTail.Load(); tail-r.noteHead.Load() < ringNotes {
 		r.notes[tail%ringNotes] = n

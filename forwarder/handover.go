@@ -168,7 +168,7 @@ func (e *Engine) takenOver(p *wire.Packet) {
 	}
 }
 
-// tellOthers passes on what was heard about a neighbour: its answer to the question of any worker comes to one.
+// tellOthers passes on what was heard about a neighbour or a tunnel: an answer to what any worker has sent comes to one.
 func (e *Engine) tellOthers(n note) {
 	if e.opt.Exchange == nil {
 		return
@@ -183,6 +183,10 @@ func (e *Engine) tellOthers(n note) {
 
 func (e *Engine) hearNotes(r *ring) {
 	for n, ok := r.hear(); ok; n, ok = r.hear() {
+		if n.mtu > 0 {
+			e.noteMTU(n)
+			continue
+		}
 		e.note(n)
 	}
 }

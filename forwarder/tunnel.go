@@ -133,16 +133,23 @@ func (e *Engine) tunnelError(p *wire.Packet) bool {
 	return true
 }
 
-// learnMTU notes the MTU of a tunnel for all paths through it. While a value holds, an error may lower it and never raises
-// it (RFC 8201 4); one that says nothing new costs no walk through the paths.
+// learnMTU notes the MTU of a tunnel for all paths through it, of all workers. While a value holds, an error may lower it
+// and never raises it (RFC 8201 4); one that says nothing new costs no walk through the paths.
 func (e *Engine) learnMTU(pi *path, mtu int) {
 	if pi.lowers(e.now, mtu) || e.now.Add(pathMTULife/2) > pi.toldUntil && mtu == pi.told {
-		for i := range e.paths {
-			o := &e.paths[i]
-			same := o.tunnelled() && o.key.address == pi.key.address && o.key.l3dsr == pi.key.l3dsr
-			if same && (o.lowers(e.now, mtu) || o.told == mtu) {
-				o.told, o.toldUntil = mtu, e.now.Add(pathMTULife)
-			}
+		n := note{addr: pi.key.address, tunnel: pi.key.l3dsr, mtu: mtu}
+		e.noteMTU(n)
+		e.tellOthers(n)
+	}
+}
+
+// noteMTU is learnMTU for what another worker has learned.
+func (e *Engine) noteMTU(n note) {
+	for i := range e.paths {
+		o := &e.paths[i]
+		same := o.tunnelled() && o.key.address == n.addr && o.key.l3dsr == n.tunnel
+		if same && (o.lowers(e.now, n.mtu) || o.told == n.mtu) {
+			o.told, o.toldUntil = n.mtu, e.now.Add(pathMTULife)
 		}
 	}
 }

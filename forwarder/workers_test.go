@@ -444,6 +444,38 @@ func TestATunnelErrorFindsItsWorker(t *testing.T) {
 	}
 }
 
+// A router tells one worker about a tunnel, and all of them know.
+func TestTheMTUOfATunnelIsKnownToEveryWorker(t *testing.T) {
+	cfg := inMode(forwarder.L3DSR, byIPIP)
+	for i := range cfg.Services {
+		cfg.Services[i].Backends = cfg.Services[i].Backends[:1]
+	}
+	c := newCrew(t, cfg, 3)
+	packet := func(i int) wire.Packet {
+		return fromClient(wiretest.Frame{Src: fmt.Sprintf("%s:%d", client, 6000+i), Dst: vip + ":53", UDP: true, DF: true,
+			Payload: make([]byte, 1300)}).Packet(t)
+	}
+	var quoted []byte
+	for i := range 30 {
+		quoted = c.put(0, packet(i))[0].bytes[14:]
+	}
+	c.put(1, fromServer(1, wiretest.Frame{Src: "10.10.10.99", Dst: "10.10.10.254",
+		ICMP: append([]byte{wire.ICMPUnreachable, 4, 0, 0, 0, 0, 5, 0}, quoted...)}).Packet(t)) // 1280
+	for i := range 30 {
+		c.put(0, packet(i))
+	}
+	n := c.counters()
+	if n.ByReason[wire.PathMTULearned] != 1 || n.ByReason[wire.TooBigAnswered]+n.ByReason[wire.TooBig] != 30 {
+		t.Errorf("%d learned; %d told that it is too big, %d not", n.ByReason[wire.PathMTULearned],
+			n.ByReason[wire.TooBigAnswered], n.ByReason[wire.TooBig])
+	}
+	for w, r := range c.rigs {
+		if own := r.eng.Counters(); own.ByReason[wire.TooBigAnswered]+own.ByReason[wire.TooBig] == 0 {
+			t.Errorf("worker %d had none: the test says nothing about it", w)
+		}
+	}
+}
+
 // A flood of what must be handed over is dropped by name, and what was handed over before arrives whole and in order.
 func TestARingThatIsFullDropsByName(t *testing.T) {
 	c := newCrew(t, config(), 2)
