@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"runtime"
 
 	"naru/internal/config"
 	"naru/internal/director"
@@ -79,6 +80,8 @@ func (d *xdpDevices) open(int, int) (link.Set, error) {
 	if d.x, err = afxdp.Open(afxdp.Waiting{Spin: d.cfg.IO.Spin, Busy: d.cfg.IO.BusyPoll}, opts...); err != nil {
 		return fail(err)
 	}
+	// The worker keeps its place in the runtime while it sends or sleeps; everybody else has as many as before.
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	for _, dev := range d.x.Devices {
 		d.advise(dev)
 	}
