@@ -26,6 +26,8 @@ const (
 	chartHeight = 11 * vg.Centimeter // of one layout
 	barWidth    = 10 * vg.Millimeter // at most
 	chartDPI    = 120
+	labelSize   = 7 * vg.Length(1) // of the values above bars, in points
+	labelWidth  = 2.3 * labelSize  // of four characters, and some space
 )
 
 // Colours of bars: peers are grey and sand, naru is not.
@@ -136,7 +138,7 @@ func (c *chart) plot(l Layout) (*plot.Plot, error) {
 	p.Title.TextStyle.Font.Variant, p.Legend.TextStyle.Font.Variant = "Sans", "Sans"
 	p.X.Tick.Label.Font.Variant, p.Y.Tick.Label.Font.Variant = "Sans", "Sans"
 	p.X.Tick.Label.Font.Size = vg.Points(11)
-	p.Legend.Top, p.Legend.Left, p.Legend.XOffs = true, false, vg.Millimeter*2
+	p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.Padding = true, false, vg.Millimeter*2, vg.Millimeter*0.7
 	p.Y.Min = 0
 	// A group takes four fifths of its place, and the legend a place of its own on the right.
 	group := (chartWidth - 3*vg.Centimeter) / vg.Length(len(c.metrics)+1) * 0.8
@@ -167,10 +169,10 @@ func (c *chart) plot(l Layout) (*plot.Plot, error) {
 		}
 		p.Add(bars)
 		p.Legend.Add(s, bars)
-		if err := addLabels(p, labels, bars.Offset); err != nil {
+		if err := addLabels(p, labels, bars.Offset, width < labelWidth); err != nil {
 			return nil, err
 		}
-		p.Y.Max = max(p.Y.Max, 1.1*slices.Max(values))
+		p.Y.Max = max(p.Y.Max, 1.15*slices.Max(values))
 	}
 	one := plotter.NewFunction(func(float64) float64 { return 1 })
 	one.Dashes = []vg.Length{vg.Points(3), vg.Points(3)}
@@ -180,15 +182,20 @@ func (c *chart) plot(l Layout) (*plot.Plot, error) {
 	return p, nil
 }
 
-// addLabels writes the values above their bars.
-func addLabels(p *plot.Plot, labels plotter.XYLabels, offset vg.Length) error {
+// addLabels writes the values above their bars, upwards where the bars are narrower than what is written.
+func addLabels(p *plot.Plot, labels plotter.XYLabels, offset vg.Length, upwards bool) error {
 	l, err := plotter.NewLabels(labels)
 	if err != nil {
 		return err
 	}
+	style := text.Style{XAlign: text.XCenter, YAlign: text.YBottom}
+	if upwards {
+		style = text.Style{XAlign: text.XLeft, YAlign: text.YCenter, Rotation: math.Pi / 2}
+	}
+	style.Font = font.From(font.Font{Typeface: "Liberation", Variant: "Sans"}, labelSize)
 	for i := range l.TextStyle {
-		l.TextStyle[i].Font = font.From(font.Font{Typeface: "Liberation", Variant: "Sans"}, vg.Points(7))
-		l.TextStyle[i].XAlign, l.TextStyle[i].YAlign = text.XCenter, text.YBottom
+		style.Color, style.Handler = l.TextStyle[i].Color, l.TextStyle[i].Handler
+		l.TextStyle[i] = style
 	}
 	l.Offset = vg.Point{X: offset, Y: vg.Points(1.5)}
 	p.Add(l)
