@@ -220,11 +220,10 @@ func (r *Replay) Packet(p *pcapfile.Packet, ifname string) error {
 	if !r.based {
 		r.base, r.based = p.Time, true
 	}
-	r.stamp = p.Time
 	r.result.span(p.Time - r.base)
 	at := r.engineTime(p.Time)
 	r.advance(at)
-	r.now = at
+	r.now, r.stamp = at, p.Time // what happened before has its own stamps
 	f := &r.batch[0]
 	*f = wire.Packet{Frame: wire.Frame{Buf: r.buf, Off: wire.Headroom}}
 	frame, ok := pcapfile.AppendEthernet(r.buf[:wire.Headroom], p.Link, p.Data)

@@ -84,6 +84,7 @@ type run struct {
 	frames, flows []byte
 	result        *replay.Result
 	comments      []string // of all packets of frames
+	times         []int64  // their stamps
 }
 
 func replayed(t *testing.T, opt replay.Options, files ...[]byte) run {
@@ -132,6 +133,7 @@ func replayed(t *testing.T, opt replay.Options, files ...[]byte) run {
 	var p pcapfile.Packet
 	for in.Next(&p) == nil {
 		out.comments = append(out.comments, fmt.Sprintf("%s %s", in.Interfaces()[p.Interface].Name, p.Comment))
+		out.times = append(out.times, p.Time)
 	}
 	return out
 }
@@ -250,6 +252,33 @@ func TestTimeIsTheCaptures(t *testing.T) {
 	}
 	if bytes.Equal(r.frames, later.frames) {
 		t.Error("the frames do not have the capture's time")
+	}
+}
+
+func TestEveryPacketHasItsTimeInTheFile(t *testing.T) {
+	const start = 1e18 + 123456789
+	times := []time.Duration{0, 3 * ms, 9999 * time.Microsecond, 17*ms + 1, 17*ms + 2, 250*ms + 7, time.Hour + 1234567}
+	var shots []shot
+	for n, at := range times {
+		shots = append(shots, syn(at, n))
+	}
+	for _, who := range []replay.Backends{replay.AsCaptured, replay.Recorded} {
+		r := replayed(t, replay.Options{Config: load(t, web), Backends: who}, capture(t, start, shots...))
+		for n, at := range times {
+			frames := 0
+			for i, c := range r.comments {
+				if !strings.Contains(c, fmt.Sprintf(" packet %d:", n+1)) {
+					continue
+				}
+				frames++
+				if late := r.times[i] - start - int64(at); late != 0 {
+					t.Errorf("%v: %s: %d ns after its time", who, c, late)
+				}
+			}
+			if frames != 2 {
+				t.Errorf("%v: packet %d has %d frames: it came and left", who, n+1, frames)
+			}
+		}
 	}
 }
 
