@@ -122,6 +122,7 @@ type Headers struct {
 	Version          uint8
 	Src, Dst         wire.Addr
 	Proto            uint8
+	Later            bool   // a later fragment, without a transport header
 	SrcPort, DstPort uint16 // for ICMP: type and code
 	TTL              uint8
 	DSCP             uint8
@@ -154,7 +155,7 @@ func (h *Headers) read(p *wire.Packet) {
 		h.Src, h.Dst = wire.Addr6(ip[8:]), wire.Addr6(ip[24:])
 		h.DSCP = uint8(binary.BigEndian.Uint16(ip) >> 6 & 0x3f)
 	}
-	if p.Frag != wire.LaterFragment {
+	if h.Later = p.Frag == wire.LaterFragment; !h.Later {
 		h.readTransport(p, d)
 	}
 }

@@ -170,8 +170,16 @@ func lookedUp(r *forwarder.Record, x *Explanation) (string, []string) {
 	return "hit", append(details, fill)
 }
 
-func matched(r *forwarder.Record, _ *Explanation) (string, []string) {
-	to := fmt.Sprintf("%s/%s", join(r.Before.Dst.String(), r.Before.DstPort), protoNames[r.Before.Proto])
+func matched(r *forwarder.Record, x *Explanation) (string, []string) {
+	b := &x.Record.Before
+	to, proto := b.Dst, protoNames[b.Proto]
+	if b.ported() {
+		to = join(b.Dst, b.DstPort)
+	}
+	if proto == "" {
+		proto = fmt.Sprintf("protocol %d", b.Proto)
+	}
+	to += "/" + proto
 	if r.Service == "" {
 		return "none", []string{"no service for " + to}
 	}

@@ -62,8 +62,9 @@ type Headers struct {
 	Src       string `json:"src,omitempty"` // IP address
 	Dst       string `json:"dst,omitempty"`
 	Proto     uint8  `json:"proto,omitempty"`
-	SrcPort   uint16 `json:"src_port,omitempty"` // of ICMP: the type
-	DstPort   uint16 `json:"dst_port,omitempty"` // of ICMP: the code
+	Later     bool   `json:"later_fragment,omitempty"` // without a transport header
+	SrcPort   uint16 `json:"src_port,omitempty"`       // of ICMP: the type
+	DstPort   uint16 `json:"dst_port,omitempty"`       // of ICMP: the code
 	TTL       uint8  `json:"ttl,omitempty"`
 	DSCP      uint8  `json:"dscp,omitempty"`
 	Flags     string `json:"flags,omitempty"` // of TCP: S, S., . and the like, as tcpdump writes them
@@ -139,7 +140,7 @@ func share(c *forwarder.Candidate) string {
 func headers(h *forwarder.Headers) Headers {
 	out := Headers{
 		SrcMAC: net.HardwareAddr(h.SrcMAC[:]).String(), DstMAC: net.HardwareAddr(h.DstMAC[:]).String(),
-		EtherType: h.EtherType, Proto: h.Proto, SrcPort: h.SrcPort, DstPort: h.DstPort, TTL: h.TTL, DSCP: h.DSCP,
+		EtherType: h.EtherType, Proto: h.Proto, Later: h.Later, SrcPort: h.SrcPort, DstPort: h.DstPort, TTL: h.TTL, DSCP: h.DSCP,
 		Seq: h.Seq, Ack: h.Ack, Length: h.Length, Payload: h.Payload, GSOSize: h.GSOSize, Checksum: h.Sum,
 		Unfinished: h.Unfinished,
 	}

@@ -83,17 +83,7 @@ func (h *Headers) text() string {
 	case !known:
 		name = fmt.Sprintf("protocol %d", h.Proto)
 	}
-	switch h.Proto {
-	case wire.ProtoTCP, wire.ProtoUDP:
-		fmt.Fprintf(&b, "%s %s > %s", name, join(h.Src, h.SrcPort), join(h.Dst, h.DstPort))
-	case wire.ProtoICMP, wire.ProtoICMPv6:
-		fmt.Fprintf(&b, "%s %s > %s type %d code %d", name, h.Src, h.Dst, h.SrcPort, h.DstPort)
-	default:
-		fmt.Fprintf(&b, "%s %s > %s", name, h.Src, h.Dst)
-	}
-	if h.Flags != "" {
-		fmt.Fprintf(&b, " [%s]", h.Flags)
-	}
+	b.WriteString(name + " " + h.ends() + h.kind())
 	fmt.Fprintf(&b, " ttl %d len %d", h.TTL, h.Length)
 	if h.GSOSize != 0 {
 		fmt.Fprintf(&b, " in segments of %d", h.GSOSize)

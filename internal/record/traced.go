@@ -114,21 +114,32 @@ func (h *Headers) short() string {
 	case !known:
 		name = fmt.Sprintf("protocol %d", h.Proto)
 	}
-	s := name + " " + h.ends()
+	return name + " " + h.ends() + h.kind()
+}
+
+// kind is which of its protocol a packet is.
+func (h *Headers) kind() string {
 	switch {
+	case h.Later:
+		return " later fragment"
 	case h.Flags != "":
-		s += " [" + h.Flags + "]"
+		return " [" + h.Flags + "]"
 	case h.Proto == wire.ProtoICMP || h.Proto == wire.ProtoICMPv6:
-		s += fmt.Sprintf(" type %d code %d", h.SrcPort, h.DstPort)
+		return fmt.Sprintf(" type %d code %d", h.SrcPort, h.DstPort)
 	}
-	return s
+	return ""
 }
 
 func (h *Headers) ends() string {
-	if h.Proto == wire.ProtoTCP || h.Proto == wire.ProtoUDP {
+	if h.ported() {
 		return join(h.Src, h.SrcPort) + " > " + join(h.Dst, h.DstPort)
 	}
 	return h.Src + " > " + h.Dst
+}
+
+// ported reports whether a packet has ports.
+func (h *Headers) ported() bool {
+	return !h.Later && (h.Proto == wire.ProtoTCP || h.Proto == wire.ProtoUDP)
 }
 
 // Packets returns the frames of a record: the one that came and those that left.

@@ -2,6 +2,7 @@ package record
 
 import (
 	"encoding/json"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +47,37 @@ func TestTracedLines(t *testing.T) {
 		var back Traced
 		if err := json.Unmarshal(text, &back); err != nil || back.Brief() != traced.Brief() || back.Note != Comment(c.record) {
 			t.Errorf("%v, reads back as %s", err, back.Brief())
+		}
+	}
+}
+
+func TestOnlyWhatHasPortsIsShownWithPorts(t *testing.T) {
+	h := forwarder.Headers{EtherType: wire.TypeIPv4, Version: 4, Src: wire.AddrFrom(netip.MustParseAddr("192.0.2.1")),
+		Dst: wire.AddrFrom(netip.MustParseAddr("198.51.100.1")), TTL: 64, Length: 1500}
+	for _, c := range []struct {
+		proto      uint8
+		later      bool
+		first      uint16 // the port, or the type
+		packet, to string
+	}{
+		{wire.ProtoUDP, false, 53, "udp 192.0.2.1:53 > 198.51.100.1:4", "198.51.100.1:4/udp"},
+		{wire.ProtoUDP, true, 0, "udp 192.0.2.1 > 198.51.100.1 later fragment", "198.51.100.1/udp"},
+		{wire.ProtoICMP, false, 3, "icmp 192.0.2.1 > 198.51.100.1 type 3 code 4", "198.51.100.1/icmp"},
+		{wire.ProtoICMP, true, 0, "icmp 192.0.2.1 > 198.51.100.1 later fragment", "198.51.100.1/icmp"},
+		{47, false, 0, "protocol 47 192.0.2.1 > 198.51.100.1", "198.51.100.1/protocol 47"},
+	} {
+		r := forwarder.Record{Conn: conntrack.None, Verdict: wire.Pass, Reason: wire.NotOurAddress, Before: h,
+			Stages: []forwarder.Stage{forwarder.StageParse, forwarder.StageService}}
+		r.Before.Proto, r.Before.Later, r.Before.SrcPort = c.proto, c.later, c.first
+		if c.first != 0 {
+			r.Before.DstPort = 4
+		}
+		x := Explain(&r)
+		if want := c.packet + " ttl 64 len 1500"; x.Packet != want {
+			t.Errorf("%s, want %s", x.Packet, want)
+		}
+		if got, want := x.Steps[1].Details[0], "no service for "+c.to; got != want {
+			t.Errorf("%s, want %s", got, want)
 		}
 	}
 }
