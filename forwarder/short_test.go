@@ -1,8 +1,10 @@
 package forwarder_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"reflect"
 	"slices"
 	"testing"
@@ -18,14 +20,23 @@ type twins struct {
 	rand  *rand.Rand
 	rigs  [2]*rig
 	flows []wire.Flow // as they went to backends, the latest last
+	long  [][]byte    // packets of at least 1200 bytes that went there, from the IP header on, the latest last
 	sent  int
+	told  int // errors of routers about them
 }
 
 // shortModes are all modes, and tunnels over both families.
 var shortModes = map[string]forwarder.Config{
 	"fullnat": config(), "nat": inMode(forwarder.NAT, forwarder.L3DSROptions{}),
 	"l2dsr": inMode(forwarder.L2DSR, forwarder.L3DSROptions{}), "dscp": inMode(forwarder.L3DSR, byDSCP),
-	"ipip": inMode(forwarder.L3DSR, byIPIP), "gue": inMode(forwarder.L3DSR, byGUE),
+	"ipip": inMode(forwarder.L3DSR, byIPIP), "gue": inMode(forwarder.L3DSR, byGUE), "no outer source": withoutSource(),
+}
+
+// withoutSource is a configuration in which a tunnel over IPv6 cannot be made.
+func withoutSource() forwarder.Config {
+	cfg := inMode(forwarder.L3DSR, byIPIP)
+	cfg.Legs[1].Addrs = cfg.Legs[1].Addrs[:1]
+	return cfg
 }
 
 // TestTheShortWayIsTheWholeWay gives thousands of packets of every kind, with reloads, silences, lost neighbours and what
@@ -45,8 +56,8 @@ func TestTheShortWayIsTheWholeWay(t *testing.T) {
 				for range 400 {
 					tw.step()
 				}
-				if tw.sent < 300 {
-					t.Errorf("seed %d: %d frames sent tell too little", seed, tw.sent)
+				if tw.sent < 300 || tw.told < 10 {
+					t.Errorf("seed %d: %d frames sent and %d errors about them tell too little", seed, tw.sent, tw.told)
 				}
 			}
 		})
@@ -97,6 +108,9 @@ func (tw *twins) output(rig *rig, learn bool) (s string) {
 		if p := wiretest.Packet(f.bytes); learn && f.leg == 1 && p.ParseLink() == wire.ReasonNone &&
 			p.ParseNetwork() == wire.ReasonNone && p.Flow.DstPort != 0 {
 			tw.flows = append(tw.flows, p.Flow)
+		}
+		if ip := f.bytes[min(len(f.bytes), wire.EthernetLen):]; learn && f.leg == 1 && len(ip) >= 1200 {
+			tw.long = append(tw.long, ip)
 		}
 		if learn {
 			tw.sent++
@@ -151,7 +165,7 @@ func (tw *twins) reload() {
 func (tw *twins) packet() (leg uint8, f wiretest.Frame) {
 	r := tw.rand
 	f = wiretest.Frame{TTL: []uint8{64, 64, 64, 64, 64, 2, 1}[r.IntN(7)], DF: r.IntN(2) == 0, TOS: uint8(r.IntN(2) * 0xb9),
-		Seq: uint32(r.IntN(4)), Ack: uint32(r.IntN(4)), NoSum: r.IntN(8) == 0,
+		Seq: uint32(r.IntN(4)), Ack: uint32(r.IntN(4)), NoSum: r.IntN(8) == 0, MSS: uint16(r.IntN(2) * 1460),
 		TCP: []string{"A", "A", "A", "PA", "S", "SA", "FA", "FA", "R", "AU", "P", "SF"}[r.IntN(12)]}
 	size := r.IntN(3)
 	if r.IntN(6) == 0 {
@@ -161,7 +175,10 @@ func (tw *twins) packet() (leg uint8, f wiretest.Frame) {
 	end := ends[r.IntN(len(ends))]
 	f.Src, f.Dst, f.UDP = end.client[:len(end.client)-1]+fmt.Sprint(r.IntN(6)), end.vip, end.udp
 	f = fromClient(f)
-	if r.IntN(3) > 0 || len(tw.flows) == 0 {
+	switch n := r.IntN(24); {
+	case n == 0 && len(tw.long) > 0:
+		return 1, tw.tooBig()
+	case n < 16 || len(tw.flows) == 0:
 		return 0, f
 	}
 	flow := tw.flows[max(0, len(tw.flows)-1-r.IntN(20))]
@@ -172,6 +189,20 @@ func (tw *twins) packet() (leg uint8, f wiretest.Frame) {
 	f.Src, f.Dst = at(flow.Dst.String(), flow.DstPort), at(flow.Src.String(), flow.SrcPort)
 	f.UDP = flow.Proto == wire.ProtoUDP
 	return 1, fromServer(1+r.IntN(3), f)
+}
+
+// tooBig is the error of a router that could not pass on one of the latest long packets.
+func (tw *twins) tooBig() wiretest.Frame {
+	tw.told++
+	quoted := tw.long[max(0, len(tw.long)-1-tw.rand.IntN(3))]
+	fam, source := &families[0], quoted[12:16]
+	if quoted[0]>>4 == 6 {
+		fam, source = &families[1], quoted[8:24]
+	}
+	to, _ := netip.AddrFromSlice(source)
+	message := slices.Clone(fam.tooBig)
+	binary.BigEndian.PutUint16(message[6:], uint16(1280+20*tw.rand.IntN(8)))
+	return fromServer(1+tw.rand.IntN(3), wiretest.Frame{Src: fam.router, Dst: to.String(), ICMP: append(message, quoted[:200]...)})
 }
 
 // damage gives a packet padding, another destination or source MAC address, or metadata of offloads.

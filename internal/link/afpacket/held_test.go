@@ -2,10 +2,14 @@ package afpacket
 
 import (
 	"os"
+	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"naru/internal/link"
 )
 
 // heldPipe is a held writing end; the other one tells whether it is open, whatever became of its number.
@@ -86,5 +90,30 @@ func TestAUsedDescriptorIsNeverClosed(t *testing.T) {
 		if h.open() {
 			t.Fatal("nobody closed it")
 		}
+	}
+}
+
+// Whoever wakes says so first and writes then; a close in between must not leave the worker asleep.
+func TestCloseDoesNotRelyOnAWakeUpUnderWay(t *testing.T) {
+	w, err := newWaiter(Waiting{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.woken.Store(true)
+	ended := make(chan error)
+	go func() { ended <- w.wait(-1) }()
+	for w.ev.users.Load() == 0 {
+		runtime.Gosched()
+	}
+	if err := w.close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if err != link.ErrClosed {
+			t.Errorf("Wait = %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("it still waits")
 	}
 }

@@ -230,9 +230,13 @@ func (w *waiter) end() error {
 
 // wake writes once until the wake-up is taken back, so that taking it back never waits for long.
 func (w *waiter) wake() {
-	if w.woken.Swap(true) {
-		return
+	if !w.woken.Swap(true) {
+		w.ring()
 	}
+}
+
+// ring makes the eventfd readable.
+func (w *waiter) ring() {
 	var one [8]byte
 	binary.NativeEndian.PutUint64(one[:], 1)
 	if w.ev.enter() {
@@ -245,7 +249,7 @@ func (w *waiter) close() error {
 	if w.closed.Swap(true) {
 		return nil
 	}
-	w.wake()
+	w.ring() // whoever has said that a wake-up comes may be too late to write it
 	var first error
 	for _, d := range w.devs {
 		if err := d.Close(); err != nil && first == nil {

@@ -167,9 +167,11 @@ func (x *Interfaces) open(opt *Options, count int, zeroCopy bool) error {
 			x.Devices = append(x.Devices, d)
 		}
 		s.stock(x.memory)
-		if d.mode.ZeroCopy, err = s.bind(info.Index, q, first, zeroCopy && !opt.Generic); err != nil {
-			return err
+		took, err := s.bind(info.Index, q, first, zeroCopy && !opt.Generic)
+		if err != nil {
+			return err // the mode stays that of the queues before: Open wants to know it
 		}
+		d.mode.ZeroCopy = took
 		if err := table.Put(uint32(q), uint32(s.fd)); err != nil {
 			return fmt.Errorf("socket of queue %d: %w", q, err)
 		}
