@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"naru/forwarder"
@@ -22,6 +23,7 @@ type twins struct {
 	flows []wire.Flow // as they went to backends, the latest last
 	long  [][]byte    // packets of at least 1200 bytes that went there, from the IP header on, the latest last
 	sent  int
+	talks int // connections that were given whole
 	told  int // errors of routers about them
 }
 
@@ -32,9 +34,10 @@ var shortModes = map[string]forwarder.Config{
 	"ipip": inMode(forwarder.L3DSR, byIPIP), "gue": inMode(forwarder.L3DSR, byGUE), "no outer source": withoutSource(),
 }
 
-// withoutSource is a configuration in which a tunnel over IPv6 cannot be made.
+// withoutSource is a configuration in which a tunnel over IPv6 cannot be made; TCP goes to the same backends without one.
 func withoutSource() forwarder.Config {
 	cfg := inMode(forwarder.L3DSR, byIPIP)
+	cfg.Services[1].Mode, cfg.Services[1].L3DSR = forwarder.L2DSR, forwarder.L3DSROptions{}
 	cfg.Legs[1].Addrs = cfg.Legs[1].Addrs[:1]
 	return cfg
 }
@@ -74,6 +77,8 @@ func (tw *twins) step() {
 		tw.advance(wire.Time(r.Int64N(40e9)))
 	case n < 10:
 		tw.advance(wire.Time(r.Int64N(2e9)))
+	case n < 12:
+		tw.talk()
 	default:
 		tw.advance(wire.Time(r.Int64N(1e6)))
 	}
@@ -85,6 +90,11 @@ func (tw *twins) step() {
 		tw.damage(&p)
 		frames = append(frames, p)
 	}
+	tw.give(legs, frames)
+}
+
+// give gives both a batch.
+func (tw *twins) give(legs []uint8, frames []wire.Packet) {
 	var results [2]string
 	for i, rig := range tw.rigs {
 		batch := make([]wire.Packet, len(frames))
@@ -99,6 +109,33 @@ func (tw *twins) step() {
 		results[i] += tw.output(rig, i == 0)
 	}
 	tw.compare(results)
+}
+
+// talk gives both all packets of a connection that ends well, one by one, and a late one.
+func (tw *twins) talk() {
+	tw.talks++
+	n := tw.rand.IntN(2)
+	end, at := ends[2*n], (&families[n]).at // TCP
+	f := fromClient(wiretest.Frame{Src: strings.Replace(end.client, "51000", fmt.Sprint(52000+tw.talks), 1), Dst: end.vip})
+	back, before := fromServer(1, wiretest.Frame{}), len(tw.flows)
+	for i, step := range []struct {
+		leg      uint8
+		flags    string
+		seq, ack uint32
+		size     int
+	}{
+		{0, "S", 100, 0, 0}, {1, "SA", 300, 101, 0}, {0, "A", 101, 301, 0}, {0, "PA", 101, 301, 3}, {1, "A", 301, 104, 0},
+		{0, "FA", 104, 301, 0}, {1, "FA", 301, 105, 0}, {0, "A", 105, 302, 0}, {0, "A", 105, 302, 0},
+	} {
+		g := [2]wiretest.Frame{f, back}[step.leg]
+		g.TCP, g.Seq, g.Ack, g.Payload = step.flags, step.seq, step.ack, make([]byte, step.size)
+		tw.give([]uint8{step.leg}, []wire.Packet{g.Packet(tw.t)})
+		if i == 0 && len(tw.flows) == before {
+			return // refused, or inside a tunnel
+		}
+		flow := tw.flows[before]
+		back.Src, back.Dst = at(flow.Dst.String(), flow.DstPort), at(flow.Src.String(), flow.SrcPort)
+	}
 }
 
 // output tells what an engine sends and what it has counted.

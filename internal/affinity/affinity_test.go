@@ -93,7 +93,25 @@ func TestAgainstAMap(t *testing.T) {
 	})
 }
 
-// TestManyWorkers: what is found for a key is always what was kept for it, though many keys fight for few places.
+// TestNothingIsReadOrKeptWhileAnotherWorkerWrites: what the other one is at may be half done.
+func TestNothingIsReadOrKeptWhileAnotherWorkerWrites(t *testing.T) {
+	tab := New(64)
+	tab.Keep(1, 0, at(time.Second), 3, 3)
+	tab.set(1).turn.Add(1)
+	if id, ok := tab.Find(1, 0); ok {
+		t.Errorf("found %d", id)
+	}
+	if got := tab.Keep(1, 0, at(time.Second), 4, 3); got != 4 {
+		t.Errorf("%d holds for who did not wait", got)
+	}
+	tab.set(1).turn.Add(1)
+	if id, ok := tab.Find(1, 0); !ok || id != 3 {
+		t.Errorf("after it: %d %v", id, ok)
+	}
+}
+
+// TestManyWorkers: what is found for a key is always what was kept for it, though many keys fight for few places. The race
+// detector makes the moments longer in which that could go wrong.
 func TestManyWorkers(t *testing.T) {
 	tab := New(ways * 2)
 	var wg sync.WaitGroup

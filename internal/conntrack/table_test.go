@@ -137,6 +137,41 @@ func TestAgainstAModel(t *testing.T) {
 	}
 }
 
+// TestABatchFindsWhatEachPacketWouldFind: also where the hashes of many keys, and of both directions, are the same.
+func TestABatchFindsWhatEachPacketWouldFind(t *testing.T) {
+	tab := newTable(t, 100)
+	type key struct {
+		flow wire.Flow
+		hash uint64
+		want Ref
+	}
+	var keys []key
+	for n, ids := 0, paths3(tab); n < 60; n++ {
+		c, hash := udp(ids[n%3], n), uint64(n%4)<<40|1
+		id := tab.Insert(0, &c, hash, hash)
+		for d := range Reply + 1 {
+			flow := c.flow(tab.Path(c.Path), d)
+			keys = append(keys, key{flow, hash, Ref(id)<<1 | Ref(d)})
+			flow.SrcPort ^= 0x8000 // which nobody has
+			keys = append(keys, key{flow, hash, NoRef})
+		}
+	}
+	var batch []wire.Packet
+	for _, k := range keys {
+		batch = append(batch, wire.Packet{Flow: k.flow, Hash: k.hash})
+	}
+	batch = append(batch, wire.Packet{Ref: 77}) // of no flow
+	tab.FindAll(batch)
+	for i, k := range keys {
+		if got := Ref(batch[i].Ref); got != k.want || tab.Find(&k.flow, k.hash) != k.want {
+			t.Errorf("%+v: %d in the batch, %d alone, want %d", k.flow, got, tab.Find(&k.flow, k.hash), k.want)
+		}
+	}
+	if batch[len(keys)].Ref != 77 {
+		t.Error("something was found for a packet of no flow")
+	}
+}
+
 func TestAtMost128BytesAConnection(t *testing.T) {
 	const n = 1 << 20
 	conns, index, links := Sizes(n)
