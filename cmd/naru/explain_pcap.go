@@ -57,7 +57,11 @@ func explainCapture(c *cli.Context) error {
 	case s.found != nil:
 		s.found.Capture.File = c.String("pcap")
 		return printExplanation(c, s.found)
-	case s.passed && s.unread:
+	case s.passed && s.part == pcapfile.CutShort:
+		return withCode(exitFailed, fmt.Errorf("packet %d of %s was cut short by the capture, which has %d of its %d bytes: "+
+			"the headers end before, so nobody can say what naru does with it; capture with a longer snap length", s.packet,
+			c.String("pcap"), s.captured, s.length))
+	case s.passed && s.part == pcapfile.UnknownLink:
 		return withCode(exitFailed, fmt.Errorf("packet %d of %s is of a link type that naru does not know, or too short for it", s.packet,
 			c.String("pcap")))
 	case s.passed:
@@ -128,9 +132,11 @@ type search struct {
 	made   int   // flows
 	traced bool
 	passed bool                // the packet does not come near naru
-	unread bool                // it cannot be made an Ethernet frame
+	part   pcapfile.Part       // as much of it as the capture has
 	flows  map[wire.FlowID]int // their numbers
-	found  *record.Explanation
+
+	captured, length int // bytes of the packet
+	found            *record.Explanation
 }
 
 // want takes a flow's name or number.
@@ -192,8 +198,8 @@ func (s *search) run(c *cli.Context, opt replay.Options) error {
 		s.time = p.Time
 		s.traced = false
 		if s.at == s.packet {
-			_, ok := pcapfile.AppendEthernet(nil, p.Link, p.Data)
-			s.unread = !ok
+			_, _, s.part = pcapfile.AppendWhole(nil, p)
+			s.captured, s.length = len(p.Data), p.Length
 		}
 		if err := r.Packet(p, name); err != nil {
 			return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -20,7 +21,8 @@ func TestExplainingPacketsOfACapture(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	inFolder(t, map[string]string{"c.yaml": string(yaml), "in.pcapng": string(capture), "strange": string(strange)})
+	inFolder(t, map[string]string{"c.yaml": string(yaml), "in.pcapng": string(capture), "strange": string(strange),
+		"part": string(snapped(t, capture, 60)), "short": string(snapped(t, capture, 40))})
 	if pcapfile.LinkType(105).String() != "105" {
 		t.Fatal("the link type is known by now: choose another one")
 	}
@@ -37,6 +39,8 @@ func TestExplainingPacketsOfACapture(t *testing.T) {
 		{"--vip auto --pcap in.pcapng --packet 2", "", 0, "tcp 198.18.0.1:80 > 198.18.0.254:"},
 		{"--vip auto --mode l2dsr --pcap in.pcapng --packet 2", "", exitFailed, "a backend answers the client itself"},
 		{"-c c.yaml --pcap strange --packet 1", "", exitFailed, "packet 1 of strange is of a link type that naru does not know"},
+		{"-c c.yaml --pcap part --packet 4", "", 0, "which nobody can judge"},
+		{"-c c.yaml --pcap short --packet 1", "", exitFailed, "packet 1 of short was cut short by the capture, which has 40 of its"},
 		{"-c c.yaml --pcap in.pcapng --packet 999", "", exitFailed, "there is no packet 999"},
 		{"-c c.yaml --pcap in.pcapng --flow 99", "", exitFailed, "in.pcapng has no flow 99; 9 flows were made"},
 		{"-c c.yaml --pcap in.pcapng --flow nine", "", exitUsage, "give its name"},
@@ -110,4 +114,22 @@ func TestPacketsAndFlowsHaveOneNumberEverywhere(t *testing.T) {
 	if len(numbers) < 2 {
 		t.Errorf("%d flows", len(numbers))
 	}
+}
+
+// snapped is a capture as a snapshot length leaves it.
+func snapped(t *testing.T, file []byte, snaplen int) []byte {
+	r, err := pcapfile.NewReader(bytes.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	w := pcapfile.NewWriter(&out)
+	w.AddInterface("", "")
+	for p := (pcapfile.Packet{}); r.Next(&p) == nil; {
+		w.Packet(0, p.Time, p.Data[:min(len(p.Data), snaplen)], p.Length, "")
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
 }

@@ -65,6 +65,9 @@ func (p *pacer) add(at wire.Time, f *wire.Frame) {
 	}
 	p.frames[n] = *f
 	p.frames[n].Buf, p.frames[n].Off = p.memory[n], wire.Headroom
+	if o := &p.frames[n].Offload; o.MadeUp() > 0 { // no device knows that
+		o.Flags, o.CsumOffset = o.Flags&^wire.Cut, 0
+	}
 	copy(p.memory[n][wire.Headroom:], f.Bytes())
 	if p.batch = append(p.batch, &p.frames[n]); len(p.batch) == paceBatch {
 		p.flush()

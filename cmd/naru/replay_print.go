@@ -53,7 +53,8 @@ func aside(r *replay.Result) string {
 	for _, x := range []struct {
 		what    string
 		packets uint64
-	}{{"past naru", r.PassedBy}, {"unknown link type", r.NotEthernet}, {"captured in part", r.Cut}} {
+	}{{"past naru", r.PassedBy}, {"unknown link type", r.NotEthernet}, {"captured in part", r.Cut},
+		{"cut short", r.CutShort}} {
 		if x.packets > 0 {
 			list = append(list, x.what+" "+grouped(x.packets))
 		}

@@ -3,6 +3,7 @@ package record
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 
 	"naru/forwarder"
@@ -22,6 +23,8 @@ type pair struct {
 	offload       wire.Offload // of before
 	from, to      []Field
 	l3, overhead  int // where the network header is in before; bytes that a tunnel has put there
+	captured      int // bytes of before; the others are made up
+	madeUp        int // bytes at the end of after that were not captured
 	made          bool
 }
 
@@ -36,6 +39,13 @@ func newPair(r *forwarder.Record) (p pair, ok bool) {
 		gue = r.Outer.DstPort
 	}
 	p.from, p.to = Fields(p.before, 0), Fields(p.after, gue)
+	MadeUp(r, func(i, n int) {
+		if i == 0 {
+			p.madeUp = n
+		}
+	})
+	p.captured = len(p.before) - r.Offload.MadeUp()
+	p.from, p.to = within(p.from, p.captured), within(p.to, len(p.after)-p.madeUp)
 	w := wire.Packet{Frame: wire.Frame{Buf: p.before, Len: len(p.before)}}
 	if w.ParseLink() != wire.ReasonNone {
 		return p, false
@@ -53,6 +63,11 @@ func newPair(r *forwarder.Record) (p pair, ok bool) {
 		}
 	}
 	return p, true
+}
+
+// within leaves out the fields that are not in the first n bytes of a frame.
+func within(list []Field, n int) []Field {
+	return slices.DeleteFunc(list, func(f Field) bool { return f.At+f.Len > n })
 }
 
 // changes compares the fields; those of a packet in a tunnel with the packet's own.
@@ -111,7 +126,7 @@ func (p *pair) checksums() (list []Checksum) {
 		list = p.derive(list, w.L3+10, words, false, false)
 	}
 	at := map[uint8]int{wire.ProtoTCP: 16, wire.ProtoUDP: 6}[w.Proto]
-	if at == 0 || w.Frag != wire.Whole || w.L4+at+2 > w.End {
+	if at == 0 || w.Frag != wire.Whole || w.L4+at+2 > min(w.End, p.captured) {
 		if p.overhead == 0 && w.Frag == wire.Whole && (w.Proto == wire.ProtoICMP || w.Proto == wire.ProtoICMPv6) {
 			return append(list, p.madeICMP(w.L4)...)
 		}

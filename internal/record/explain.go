@@ -63,9 +63,12 @@ type Step struct {
 func Explain(r *forwarder.Record) *Explanation {
 	line := NewLine(r)
 	x := &Explanation{Kind: "Explanation", APIVersion: "naru/v1", Packet: line.Before.brief(), In: r.Leg, Record: line,
-		Verdict: line.Verdict, Reason: line.Reason, Meaning: line.Advice, Fix: r.Reason.Fix(), Before: hex.EncodeToString(r.Frame)}
-	for _, f := range r.Sent {
-		x.After = append(x.After, hex.EncodeToString(f.Bytes()))
+		Verdict: line.Verdict, Reason: line.Reason, Meaning: line.Advice, Fix: r.Reason.Fix()}
+	x.Before = hex.EncodeToString(r.Frame[:max(0, len(r.Frame)-r.Offload.MadeUp())])
+	madeUp := make([]int, len(r.Sent))
+	MadeUp(r, func(i, n int) { madeUp[i] = n })
+	for i, f := range r.Sent {
+		x.After = append(x.After, hex.EncodeToString(f.Bytes()[:f.Len-madeUp[i]]))
 	}
 	if p, ok := newPair(r); ok {
 		x.Changes, x.Checksums, x.Dump = p.changes(), p.checksums(), p.text()
@@ -143,6 +146,12 @@ func transportSum(w *wire.Packet) string {
 		return ""
 	}
 	sum := uint16(t[at])<<8 | uint16(t[at+1])
+	switch n := w.Offload.MadeUp() - (w.Len - w.End); {
+	case n > w.End-w.L4-at-2:
+		return name + " checksum not captured"
+	case n > 0:
+		return fmt.Sprintf("%s checksum 0x%04x, which nobody can judge: %d bytes were not captured", name, sum, n)
+	}
 	switch right := wire.Fold(wire.Sum(t, wire.PseudoSum(w.IP(), w.Proto, len(t)))) == 0xffff; {
 	case w.Unfinished():
 		return fmt.Sprintf("%s checksum 0x%04x unfinished: left to the device that sends it", name, sum)

@@ -19,9 +19,10 @@ func (p *pair) hexdump() string {
 			last = max(last, i)
 		}
 	}
-	end := min(len(p.after), (last/hexRow+1)*hexRow)
-	if len(p.after)-end <= hexRow {
-		end = len(p.after)
+	captured := len(p.after) - p.madeUp
+	end := min(captured, (last/hexRow+1)*hexRow)
+	if captured-end <= hexRow {
+		end = captured
 	}
 	for at := 0; at < end; at += hexRow {
 		marks, before, after := "", "", ""
@@ -47,8 +48,11 @@ func (p *pair) hexdump() string {
 			fmt.Fprintf(&b, "         %04x %s\n", at, after)
 		}
 	}
-	if more := len(p.after) - end; more > 0 {
+	if more := captured - end; more > 0 {
 		fmt.Fprintf(&b, "  … %d more bytes\n", more)
+	}
+	if p.madeUp > 0 {
+		fmt.Fprintf(&b, "  … %d bytes that were not captured\n", p.madeUp)
 	}
 	return b.String()
 }

@@ -88,8 +88,8 @@ var autoNotes = [...]string{"", "", "# no TCP or UDP packet of the capture can b
 type census struct{ syns, packets, hosts tally }
 
 func (c *census) count(buf []byte, captured *pcapfile.Packet) {
-	frame, ok := pcapfile.AppendEthernet(buf[:wire.Headroom], captured.Link, captured.Data)
-	if !ok {
+	frame, _, part := pcapfile.AppendWhole(buf[:wire.Headroom], captured)
+	if part != pcapfile.Whole {
 		return
 	}
 	p := wire.Packet{Frame: wire.Frame{Buf: buf, Off: wire.Headroom, Len: len(frame) - wire.Headroom}}

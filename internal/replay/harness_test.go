@@ -122,9 +122,9 @@ func (s *subject) wrong(format string, args ...any) {
 // balance compares what the records have told with the counters.
 func (s *subject) balance() {
 	res := s.play.result
-	if uint64(s.records)+res.PassedBy+res.NotEthernet != res.Packets {
-		s.t.Errorf("%s: %d packets, %d decisions, %d passed by, %d of another link type", s.name, res.Packets, s.records,
-			res.PassedBy, res.NotEthernet)
+	if uint64(s.records)+res.PassedBy+res.NotEthernet+res.CutShort != res.Packets {
+		s.t.Errorf("%s: %d packets, %d decisions, %d passed by, %d of another link type, %d cut short", s.name, res.Packets,
+			s.records, res.PassedBy, res.NotEthernet, res.CutShort)
 	}
 	if !res.Balanced() {
 		s.t.Errorf("%s: counters do not balance: %+v", s.name, res)

@@ -45,17 +45,24 @@ const (
 	handled       // a simulated end has taken it over
 )
 
-// prepare makes a captured frame one that arrives at naru: on a leg, with its MAC address, answers of the VIP as the
-// backend's.
-func (r *Replay) prepare(f *wire.Packet, ifname string) fate {
+// arrives finds the leg on which a captured frame arrives, and who has sent it.
+func (r *Replay) arrives(f *wire.Packet, ifname string) (src wire.Addr, known bool) {
 	l := &r.legs
 	f.Leg = l.client
-	src, known := source(f)
+	src, known = source(f)
 	if leg, ok := l.byName[ifname]; ok && ifname != "" {
 		f.Leg = leg
 	} else if leg, ok := l.backends[src]; ok && known {
 		f.Leg = leg
 	}
+	return src, known
+}
+
+// prepare makes a captured frame, of which so many bytes are missing, one that arrives at naru: on a leg, with its MAC
+// address, answers of the VIP as the backend's.
+func (r *Replay) prepare(f *wire.Packet, ifname string, missing int) fate {
+	l := &r.legs
+	src, known := r.arrives(f, ifname)
 	if known && r.opt.Backends != AsCaptured && l.vips[src] {
 		if where := r.answer(f); where != toNaru {
 			return where
@@ -65,6 +72,9 @@ func (r *Replay) prepare(f *wire.Packet, ifname string) fate {
 		return handled
 	}
 	r.adopt(f)
+	if missing > 0 {
+		f.Offload.Flags, f.Offload.CsumOffset = wire.Cut, uint16(missing)
+	}
 	return toNaru
 }
 

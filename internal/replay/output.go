@@ -24,6 +24,7 @@ type frameWriter struct {
 	// The packet at hand, as it came.
 	in      []byte
 	length  int
+	missing int // bytes at the end of in that were not captured
 	leg     int
 	pending bool
 	number  uint64 // in the capture, counted from 1; 0: it is in none
@@ -38,6 +39,7 @@ type frameWriter struct {
 type note struct {
 	frame    *wire.Frame
 	from, to int // in comments
+	madeUp   int // bytes at the end of the frame that were not captured
 }
 
 func newFrameWriter(w io.Writer, cfg *config.Config) *frameWriter {
@@ -54,14 +56,19 @@ var sides = map[string]string{"client": "clients", "backend": "backends", "both"
 // capture, the number'th packet there; or nil.
 func (w *frameWriter) arrived(f *wire.Packet, captured *pcapfile.Packet, number uint64) {
 	w.in, w.length, w.leg, w.pending, w.comment = append(w.in[:0], f.Bytes()...), 0, int(f.Leg), true, w.comment[:0]
-	w.number = 0
+	w.number, w.missing = 0, f.Offload.MadeUp()
 	if captured == nil {
 		return
 	}
 	w.number = number
-	if captured.Link == pcapfile.LinkEthernet {
-		w.length = captured.Length
-	}
+	w.length = captured.Length + f.Len - w.missing - len(captured.Data) // another link layer's header was longer or shorter
+}
+
+// undecided writes the packet at hand, which no engine gets.
+func (w *frameWriter) undecided(at int64) {
+	w.comment = fmt.Appendf(w.comment[:0], "packet %d: cut short by the capture", w.number)
+	w.out.PacketBytes(w.leg, at, w.in, w.length, w.comment)
+	w.pending = false
 }
 
 func (w *frameWriter) note(rec *forwarder.Record) {
@@ -73,32 +80,36 @@ func (w *frameWriter) note(rec *forwarder.Record) {
 	if w.pending && !rec.Late {
 		w.comment = append(w.comment[:0], w.comments[from:]...)
 	}
+	first := len(w.notes)
 	for _, f := range rec.Sent {
-		w.notes = append(w.notes, note{f, from, len(w.comments)})
+		w.notes = append(w.notes, note{frame: f, from: from, to: len(w.comments)})
 	}
+	record.MadeUp(rec, func(i, n int) { w.notes[first+i].madeUp = n })
 }
 
 // write writes the packet at hand and what the engine put out.
 func (w *frameWriter) write(at int64, out *forwarder.Output) {
 	if w.pending {
-		w.out.PacketBytes(w.leg, at, w.in, w.length, w.comment)
+		w.out.PacketBytes(w.leg, at, w.in[:len(w.in)-w.missing], w.length, w.comment)
 		w.pending = false
 	}
 	for leg, frames := range out.Legs {
 		for _, f := range frames {
-			w.out.PacketBytes(leg, at, f.Bytes(), f.Len, w.commentOf(f))
+			comment, madeUp := w.of(f)
+			w.out.PacketBytes(leg, at, f.Bytes()[:f.Len-madeUp], f.Len, comment)
 		}
 	}
 	w.notes, w.comments = w.notes[:0], w.comments[:0]
 }
 
-func (w *frameWriter) commentOf(f *wire.Frame) []byte {
+// of returns the comment of a frame, and how many bytes at its end were not captured.
+func (w *frameWriter) of(f *wire.Frame) (comment []byte, madeUp int) {
 	for i := range w.notes {
 		if n := &w.notes[i]; n.frame == f {
-			return w.comments[n.from:n.to]
+			return w.comments[n.from:n.to], n.madeUp
 		}
 	}
-	return made
+	return made, 0
 }
 
 // flowWriter writes connections as JSON lines.

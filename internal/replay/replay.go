@@ -226,13 +226,17 @@ func (r *Replay) Packet(p *pcapfile.Packet, ifname string) error {
 	r.now, r.stamp = at, p.Time // what happened before has its own stamps
 	f := &r.batch[0]
 	*f = wire.Packet{Frame: wire.Frame{Buf: r.buf, Off: wire.Headroom}}
-	frame, ok := pcapfile.AppendEthernet(r.buf[:wire.Headroom], p.Link, p.Data)
-	if !ok {
+	frame, missing, part := pcapfile.AppendWhole(r.buf[:wire.Headroom], p)
+	f.Len = len(frame) - wire.Headroom
+	switch part {
+	case pcapfile.UnknownLink:
 		r.result.NotEthernet++
 		return r.err
+	case pcapfile.CutShort:
+		r.cutShort(f, p, ifname)
+		return r.err
 	}
-	f.Len = len(frame) - wire.Headroom
-	switch r.prepare(f, ifname) {
+	switch r.prepare(f, ifname, missing) {
 	case passesBy:
 		r.result.PassedBy++
 	case toNaru:
@@ -240,6 +244,16 @@ func (r *Replay) Packet(p *pcapfile.Packet, ifname string) error {
 	}
 	r.settle(at)
 	return r.err
+}
+
+// cutShort deals with a packet whose headers were not captured: nobody can say what becomes of it.
+func (r *Replay) cutShort(f *wire.Packet, p *pcapfile.Packet, ifname string) {
+	r.result.CutShort++
+	if r.frames != nil && f.Len > 0 {
+		r.arrives(f, ifname)
+		r.frames.arrived(f, p, r.result.Packets)
+		r.frames.undecided(r.stamp)
+	}
 }
 
 // engineTime converts a stamp of the capture. Time does not run backwards.

@@ -18,6 +18,7 @@ type Result struct {
 
 	Packets     uint64    `json:"packets"`      // of the capture
 	Cut         uint64    `json:"cut"`          // of them: captured in part
+	CutShort    uint64    `json:"cut_short"`    // of these: without all headers, so that nobody can say what naru does
 	NotEthernet uint64    `json:"unknown_link"` // of them: of a link type that naru does not know
 	PassedBy    uint64    `json:"passed_by"`    // of them: answers that do not come near naru
 	Seconds     float64   `json:"seconds"`      // from the first packet to the latest

@@ -20,7 +20,7 @@ import (
 // of the values: it changes with them.
 const (
 	stateKind   = "ReplayState"
-	stateFormat = 3
+	stateFormat = 4
 
 	longestHead  = 1 << 20 // bytes of the first line: our own choice
 	longestState = 1 << 31 // bytes of the values: our own choice; a million connections have 200 MB
@@ -292,7 +292,7 @@ func (r *Replay) carry(c *state.Coder) {
 // carry carries the counts of captured packets and of connections that have ended.
 func (r *Result) carry(c *state.Coder) {
 	c.Section("result")
-	state.All(c, &r.Packets, &r.Cut, &r.NotEthernet, &r.PassedBy)
+	state.All(c, &r.Packets, &r.Cut, &r.CutShort, &r.NotEthernet, &r.PassedBy)
 	state.Num(c, &r.latest)
 	was := r.Services
 	if c.Reading() {

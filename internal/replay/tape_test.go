@@ -75,11 +75,7 @@ func record(t *testing.T, name string, file []byte) tape {
 		if !ok {
 			continue
 		}
-		length := len(data)
-		if p.Link == pcapfile.LinkEthernet {
-			length = p.Length
-		}
-		out.frames = append(out.frames, taped{p.Time, data, length})
+		out.frames = append(out.frames, taped{p.Time, data, p.Length + len(data) - len(p.Data)})
 	}
 }
 

@@ -54,8 +54,8 @@ func Capture(r io.Reader) (arrivals []Arrival, clients int, err error) {
 }
 
 func (c *capture) packet(p *pcapfile.Packet) {
-	frame, ok := pcapfile.AppendEthernet(c.buf[:wire.Headroom], p.Link, p.Data)
-	if !ok {
+	frame, _, part := pcapfile.AppendWhole(c.buf[:wire.Headroom], p)
+	if part != pcapfile.Whole {
 		return
 	}
 	pkt := wire.Packet{Frame: wire.Frame{Buf: c.buf[:], Off: wire.Headroom, Len: len(frame) - wire.Headroom}}

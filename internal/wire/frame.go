@@ -31,6 +31,10 @@ const (
 const (
 	NeedsCsum = 1 // VIRTIO_NET_HDR_F_NEEDS_CSUM: the checksum at CsumStart+CsumOffset is unfinished
 	DataValid = 2 // VIRTIO_NET_HDR_F_DATA_VALID: somebody has verified the checksum
+
+	// Cut is no bit of virtio and no device's: the frame is from a capture that has only a part of it, and its last
+	// CsumOffset bytes are made up.
+	Cut = 0x80
 )
 
 // Values of Offload.GSOType, as in struct virtio_net_hdr.
@@ -53,6 +57,14 @@ type Offload struct {
 	GSOSize    uint16 // payload bytes of one segment
 	CsumStart  uint16
 	CsumOffset uint16
+}
+
+// MadeUp returns how many bytes at the end of the frame were not captured; 0 but in a replay.
+func (o *Offload) MadeUp() int {
+	if o.Flags&Cut == 0 {
+		return 0
+	}
+	return int(o.CsumOffset)
 }
 
 // Frame is one Ethernet frame with what its bytes do not tell. It is a view: the memory belongs to whoever made the

@@ -133,7 +133,7 @@ var reasons = [NumReasons]reasonInfo{
 	ServiceFullAnswered:    {"service_full_answered", Consume, "as service_full, and the client was told"},
 	PortsExhaustedAnswered: {"source_ports_exhausted_answered", Consume, "as source_ports_exhausted, and the client was told"},
 
-	FrameTruncated: {"frame_truncated", Drop, "a broken sender or a capture with a short snap length"},
+	FrameTruncated: {"frame_truncated", Drop, "a broken sender"},
 	Loop:           {"loop", Drop, "a frame of ours came back, or another host has our MAC address"},
 	IPMalformed:    {"ip_malformed", Drop, "a broken or hostile sender"},
 	IPChecksum:     {"ip_checksum", Drop, "damage on the way, or a broken sender"},

@@ -18,7 +18,7 @@ var fixes = [NumReasons]string{
 	PortsExhaustedAnswered: "add addresses to nat.source_pool or widen nat.source_ports; more backends, or backend ports, " +
 		"share the ports out",
 
-	FrameTruncated: "capture with a longer snap length; on a live interface find the host by its MAC address",
+	FrameTruncated: "find the host by its MAC address",
 	Loop:           "look for two bridges in a circle, and for a second host with naru's MAC address",
 	IPMalformed:    "find the sender by its MAC address: tcpdump -e on the interface",
 	IPChecksum:     "look at the error counters of the switches and cables on the way: ethtool -S",
