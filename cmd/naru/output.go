@@ -28,3 +28,11 @@ func (o *output) err() error {
 	}
 	return nil
 }
+
+// beside returns the same output for what a command does beside its task: whoever writes to it answers for its errors.
+func beside(w io.Writer) io.Writer {
+	if o, ok := w.(*output); ok {
+		return o.to
+	}
+	return w
+}

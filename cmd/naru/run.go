@@ -200,7 +200,7 @@ const recordPatience = time.Second
 
 // startRecording makes the engine's records go to the file of --record. stop writes what is left.
 func startRecording(c *cli.Context, opt *director.Options) (stop func(), err error) {
-	path, out := c.String("record"), c.App.Writer
+	path, out := c.String("record"), beside(c.App.Writer) // naru goes on when nobody reads them
 	var file *os.File
 	if path != "-" {
 		if file, err = os.Create(path); err != nil {
