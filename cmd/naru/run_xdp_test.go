@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -84,8 +85,12 @@ func TestAutoIsRingWhereXDPCannotBeOpened(t *testing.T) {
 			Open: func(int, int) (link.Set, error) { return link.Set{}, ring }}
 	}
 	n.naru.Do(t, func() {
-		opt := options()
+		opt, places := options(), runtime.GOMAXPROCS(0)
+		defer runtime.GOMAXPROCS(places)
 		drop := useXDP(cfg, &opt, fits)
+		if n := runtime.GOMAXPROCS(0); n != places+1 { // else a worker that sleeps would take one from the others
+			t.Errorf("%d places in the runtime, %d before", n, places)
+		}
 		if set, err := opt.Open(0, 1); err != nil || len(set.Devices) != 2 || opt.Own == nil || !attached() || log.Len() == 0 {
 			t.Errorf("where XDP can be opened: %v, %v, log %s", set, err, &log)
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -64,6 +65,33 @@ func TestRingsTell(t *testing.T) {
 	}
 	if r := b.Rings(); r.Queues != 0 {
 		t.Errorf("closed: %+v", r)
+	}
+}
+
+// TestWaitTellsWhatIsBeside: what came to the tap is there at the next Recv, though that mostly looks at the rings alone.
+func TestWaitTellsWhatIsBeside(t *testing.T) {
+	_, a, b := wired(t, 1)
+	batch := make([]wire.Packet, 8)
+	vain := 0
+	for range 20 {
+		if err := a.Send([]*wire.Frame{ours(t, b, 100, true)}); err != nil {
+			t.Fatal(err)
+		}
+		for n := 0; n == 0 && vain < 20; {
+			err := b.x.wait(10 * time.Second)
+			if err == nil {
+				n, err = b.Recv(batch)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n == 0 {
+				vain++
+			}
+		}
+	}
+	if vain >= 20 {
+		t.Error("what Wait had seen was not received")
 	}
 }
 
