@@ -68,7 +68,8 @@ func explainCapture(c *cli.Context) error {
 		return withCode(exitFailed, fmt.Errorf("packet %d of %s never comes near naru: in direct server return a backend "+
 			"answers the client itself", s.packet, c.String("pcap")))
 	case s.packet > 0:
-		return withCode(exitFailed, fmt.Errorf("%s has %d packets, there is no packet %d", c.String("pcap"), s.at, s.packet))
+		return withCode(exitFailed, fmt.Errorf("%s has %s, there is no packet %d", c.String("pcap"),
+			count(s.at, "packet"), s.packet))
 	}
 	return withCode(exitFailed, fmt.Errorf("%s has no flow %s; %d flows were made, as naru replay --flows tells them",
 		c.String("pcap"), c.String("flow"), s.made))

@@ -41,6 +41,7 @@ func TestExplainingPacketsOfACapture(t *testing.T) {
 		{"-c c.yaml --pcap strange --packet 1", "", exitFailed, "packet 1 of strange is of a link type that naru does not know"},
 		{"-c c.yaml --pcap part --packet 4", "", 0, "which nobody can judge"},
 		{"-c c.yaml --pcap short --packet 1", "", exitFailed, "packet 1 of short was cut short by the capture, which has 40 of its"},
+		{"-c c.yaml --pcap strange --packet 2", "", exitFailed, "strange has 1 packet, there is no packet 2"},
 		{"-c c.yaml --pcap in.pcapng --packet 999", "", exitFailed, "there is no packet 999"},
 		{"-c c.yaml --pcap in.pcapng --flow 99", "", exitFailed, "in.pcapng has no flow 99; 9 flows were made"},
 		{"-c c.yaml --pcap in.pcapng --flow nine", "", exitUsage, "give its name"},

@@ -125,7 +125,7 @@ func (j *replayJob) prepare() error {
 			return err
 		}
 		if j.opt.Script, err = replay.ParseScript(string(text)); err != nil {
-			return scriptError(path, err)
+			return j.scriptError(err)
 		}
 	}
 	if err := j.live(); err != nil {
@@ -134,11 +134,20 @@ func (j *replayJob) prepare() error {
 	return j.places()
 }
 
-func scriptError(path string, err error) error {
-	if e := (*replay.ScriptError)(nil); errors.As(err, &e) {
-		return withCode(exitConfig, fmt.Errorf("%s: %w", path, err))
+// scriptError names the file of a script. Several mistakes have a line each.
+func (j *replayJob) scriptError(err error) error {
+	e := (*replay.ScriptError)(nil)
+	if !errors.As(err, &e) {
+		return err
 	}
-	return err
+	path := j.c.String("script")
+	if len(e.Mistakes) > 1 {
+		for _, m := range e.Mistakes {
+			fmt.Fprintf(j.c.App.ErrWriter, "%s: %s\n", path, m)
+		}
+		err = errors.New(count(len(e.Mistakes), "mistake"))
+	}
+	return withCode(exitConfig, fmt.Errorf("%s: %w", path, err))
 }
 
 func (j *replayJob) checkFlags() error {

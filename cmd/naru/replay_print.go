@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -108,7 +109,7 @@ func (j *replayJob) compare() error {
 	}
 	differences := 0
 	for _, name := range goldenNames {
-		want := dir + string(os.PathSeparator) + name
+		want := filepath.Join(dir, name)
 		text, err := compareFiles(name, j.outputs[name], want)
 		if err != nil {
 			return err
@@ -156,7 +157,7 @@ func (j *replayJob) regenerate() error {
 	}
 	outputs := map[string]string{}
 	for _, name := range goldenNames {
-		outputs[name] = dir + string(os.PathSeparator) + name
+		outputs[name] = filepath.Join(dir, name)
 	}
 	began := time.Now()
 	result, err := j.run(outputs)

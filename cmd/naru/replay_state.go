@@ -52,5 +52,5 @@ func (j *replayJob) named(err error) error {
 	if e := (*replay.StateError)(nil); errors.As(err, &e) {
 		return fmt.Errorf("%s: %w", j.c.String("state-in"), err)
 	}
-	return scriptError(j.c.String("script"), err)
+	return j.scriptError(err)
 }

@@ -117,8 +117,8 @@ func TestReplayNamesTheFirstDifferenceAndExits7(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	code, out, _ := naru("", goldenLine+" --expect "+dir)
-	for _, want := range []string{"flows.jsonl   line 2: backend \"b2\", expected \"b7\"",
+	code, out, _ := naru("", goldenLine+" --expect "+dir+"/")
+	for _, want := range []string{filepath.Join(dir, "flows.jsonl") + "   line 2: backend \"b2\", expected \"b7\"",
 		"counters.json   reasons.hop_limit_answered 1, expected 2", "2 differences"} {
 		if code != exitDiffers || !strings.Contains(out, want) {
 			t.Errorf("exit %d, want %q in\n%s", code, want, out)
@@ -221,7 +221,7 @@ func TestReplayReadsStandardInput(t *testing.T) {
 }
 
 func TestReplayRefusesWhatItCannotDo(t *testing.T) {
-	inFolder(t, map[string]string{"good.yaml": example(t), "script": "1s drain nobody/b1\n", "bad": "x\n",
+	inFolder(t, map[string]string{"good.yaml": example(t), "script": "1s drain nobody/b1\n", "bad": "x\n", "worse": "x\ny\n",
 		"away": "1s reload absent.yaml\n", "broken": "1s reload bad\n", "text": "no capture",
 		"cap": string(goldenCapture(t))})
 	for _, c := range []struct {
@@ -256,6 +256,9 @@ func TestReplayRefusesWhatItCannotDo(t *testing.T) {
 		{"replay -c good.yaml --script away cap", exitFailed, "script line 1: reload absent.yaml: absent.yaml: no such file"},
 		{"replay -c good.yaml --script broken cap", exitConfig, "bad:1:1: the file is"},
 		{"replay -c good.yaml --script bad text", exitConfig, `bad: line 1: "x" is no time`},
+		{"replay -c good.yaml --script worse cap", exitConfig, "worse: line 1: \"x\" is no time"},
+		{"replay -c good.yaml --script worse cap", exitConfig, "\nworse: line 2: \"y\" is no time"},
+		{"replay -c good.yaml --script worse cap", exitConfig, "\nnaru replay: worse: 2 mistakes\n"},
 		{"replay -c good.yaml --out absent/x cap", exitFailed, "--out: open absent/x: no such file"},
 		{"replay -c good.yaml --out ./cap cap", exitUsage, "--out ./cap would overwrite what is read from cap"},
 		{"replay -c good.yaml --counters good.yaml cap", exitUsage, "--counters good.yaml would overwrite what is read"},
