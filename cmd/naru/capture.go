@@ -163,7 +163,7 @@ func (j *captureJob) finish() error {
 		return err
 	}
 	if !j.c.Bool("quiet") {
-		fmt.Fprintf(j.c.App.ErrWriter, "%d packets, %d frames that left, %d missed\n", j.packets, j.out.after, j.missed)
+		fmt.Fprintf(j.c.App.ErrWriter, "%s, %s left, %d missed\n", count(int(j.packets), "packet"), count(int(j.out.after), "frame"), j.missed)
 	}
 	return nil
 }

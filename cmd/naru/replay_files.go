@@ -206,10 +206,24 @@ func (j *replayJob) feed(r *replay.Replay, src *replay.Source, p *progress) (*re
 	if packets == 0 {
 		fmt.Fprintln(j.c.App.ErrWriter, "naru replay: warning: there is no packet in what was read")
 	}
+	j.warnOfDatagrams()
 	for _, w := range src.Warnings() {
 		fmt.Fprintf(j.c.App.ErrWriter, "naru replay: warning: %s\n", w)
 	}
 	result, err := r.Finish()
 	j.left = r.Left()
 	return result, errors.Join(err, j.sentLive())
+}
+
+// warnOfDatagrams says which services get shorter answers than were asked for.
+func (j *replayJob) warnOfDatagrams() {
+	if j.opt.Backends != replay.Simulated || j.opt.Sim.Reply <= replay.MostDatagram {
+		return
+	}
+	for _, s := range j.opt.Config.Services {
+		if s.Protocol == "udp" {
+			fmt.Fprintf(j.c.App.ErrWriter, "naru replay: warning: service %s: simulated backends make no fragments; they answer "+
+				"datagrams with %d bytes, not with the %d of --reply\n", s.Name, replay.MostDatagram, j.opt.Sim.Reply)
+		}
+	}
 }

@@ -168,6 +168,16 @@ func TestReplaySimulatesBackends(t *testing.T) {
 	}
 }
 
+func TestReplaySaysWhichAnswersAreShorterThanAskedFor(t *testing.T) {
+	for line, want := range map[string]bool{"--reply 1400": false, "--reply 1401": true, "--reply recorded": false} {
+		_, out, errs := naru("", "replay -c "+goldenFolder+"naru.yaml --backends simulated "+goldenFolder+"in.pcapng "+line)
+		const warning = "simulated backends make no fragments; they answer datagrams with 1400 bytes, not with the 1401 of --reply"
+		if got := strings.Contains(errs, warning); got != want {
+			t.Errorf("%s: %s%s", line, out, errs)
+		}
+	}
+}
+
 func TestReplaySendsIntoAnInterface(t *testing.T) {
 	wiretest.Root(t)
 	a := wiretest.NewNS(t, "replay")

@@ -20,11 +20,14 @@ const (
 	simMSS   = 1400                   // bytes of a backend's segments
 )
 
+// MostDatagram is how many bytes a simulated backend puts into a datagram at most: it makes no fragments. Our own choice.
+const MostDatagram = simMSS
+
 // Simulation is how made-up backends behave. Made-up clients send what the captured ones sent, in that order and not
 // before its time, acknowledge what they get and send again what was lost.
 type Simulation struct {
-	// Reply is how many bytes answer each segment with data, or each datagram; negative: the backend sends what the
-	// VIP sent in the capture, when it did.
+	// Reply is how many bytes answer each segment with data, or each datagram, of which MostDatagram are sent; negative:
+	// the backend sends what the VIP sent in the capture, when it did.
 	Reply int
 	Delay time.Duration // between request and answer
 	Loss  float64       // share of the frames between naru and the ends that are lost, 0 to 1
@@ -162,7 +165,7 @@ func (s *simulation) happen(e *simEvent) {
 	case serve:
 		s.served(e.flow, e.data)
 	case serveUDP:
-		s.fromServer(e.flow, &segment{payload: make([]byte, min(s.opt.Reply, simMSS))})
+		s.fromServer(e.flow, &segment{payload: make([]byte, min(s.opt.Reply, MostDatagram))})
 	}
 }
 
