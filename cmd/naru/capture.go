@@ -163,7 +163,8 @@ func (j *captureJob) finish() error {
 		return err
 	}
 	if !j.c.Bool("quiet") {
-		fmt.Fprintf(j.c.App.ErrWriter, "%s, %s left, %d missed\n", count(int(j.packets), "packet"), count(int(j.out.after), "frame"), j.missed)
+		fmt.Fprintf(j.c.App.ErrWriter, "%s, %s left, %d missed\n", count(j.packets, "packet"),
+			count(int(j.out.after), "frame"), j.missed)
 	}
 	return nil
 }

@@ -24,6 +24,7 @@ func drainCommand() *cli.Command {
 		ArgsUsage: "SERVICE/BACKEND",
 		Category:  "Operate",
 		Description: "naru drain web/b3\n" +
+			"naru drain web/b3 --dry-run            # who would take its part\n" +
 			"naru drain web/b3 --deadline 5m        # what is left then is ended\n" +
 			"naru drain web/b3 --wait --deadline 5m # exit code 8 if something is left then\n\n" +
 			"naru ready takes it back. It is not written to the file, and a reload keeps it.",
@@ -37,6 +38,7 @@ func drainCommand() *cli.Command {
 					return nil
 				}},
 			&cli.BoolFlag{Name: "wait", EnvVars: []string{"NARU_WAIT"}, Usage: "wait until it has no connections"},
+			&cli.BoolFlag{Name: "dry-run", EnvVars: []string{"NARU_DRY_RUN"}, Usage: "say what would happen, and do nothing"},
 		),
 		Action: drainAction,
 	}
@@ -152,7 +154,12 @@ const waitEvery = 200 * time.Millisecond
 func drainAction(c *cli.Context) error {
 	deadline := c.Duration("deadline")
 	order := admin.StateOrder{State: "drain", Deadline: deadline.Seconds()}
-	if !c.Bool("wait") {
+	switch {
+	case c.Bool("dry-run") && (c.Bool("wait") || c.String("output") == "json"):
+		return usagef("--dry-run is words only; leave --wait and -o json out")
+	case c.Bool("dry-run"):
+		return wouldDrain(c, order)
+	case !c.Bool("wait"):
 		return stateAction(c, order)
 	}
 	service, backend, err := backendArg(c)

@@ -285,6 +285,49 @@ func TestOrdersAreFollowed(t *testing.T) {
 	}
 }
 
+func TestDrainSaysWhatItWouldDo(t *testing.T) {
+	f := newFarm(t)
+	out := f.must(t, "drain", "web/b1", "--dry-run", "--deadline", "5m")
+	if !strings.Contains(out, "web/b1 is up; drained, its 0 connections would end by themselves, what is left after 5m0s be ended, "+
+		"and new ones go to b2, b3; nothing was changed") || f.backend(t, 0).State != "up" {
+		t.Errorf("%+v: %s", f.backend(t, 0), out)
+	}
+	f.must(t, "disable", "web/b2")
+	f.must(t, "disable", "web/b3")
+	if out := f.must(t, "drain", "web/b1", "--dry-run"); !strings.Contains(out, "and nobody of web would take new ones") {
+		t.Error(out)
+	}
+	if code, _, errs := f.do("drain", "web/b9", "--dry-run"); code != exitUsage || !strings.Contains(errs, "there are web/b1, web/b2") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+	if code, _, errs := f.do("drain", "web/b1", "--dry-run", "--wait"); code != exitUsage || !strings.Contains(errs, "leave --wait") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+}
+
+func TestStatusWaits(t *testing.T) {
+	f := newFarm(t)
+	if code, out, errs := f.do("status", "--wait", "1m", "--brief"); code != 0 || !strings.HasPrefix(out, "OK ") {
+		t.Errorf("exit %d: %s%s", code, out, errs)
+	}
+	f.must(t, "disable", "web/b1")
+	if code, _, errs := f.do("status", "web/b1", "--wait", "300ms"); code != exitUnhealthy {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+	done := make(chan int)
+	go func() {
+		code, _, _ := f.do("status", "web/b1", "--wait", "1m")
+		done <- code
+	}()
+	f.must(t, "ready", "web/b1")
+	if code := <-done; code != 0 {
+		t.Errorf("exit %d after it is back", code)
+	}
+	if code, _, errs := f.do("status", "--wait=-1s"); code != exitUsage || !strings.Contains(errs, "--wait -1s is in the past") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+}
+
 func TestDrainWaits(t *testing.T) {
 	f := newFarm(t)
 	var c net.Conn

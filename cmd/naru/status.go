@@ -23,13 +23,16 @@ func statusCommand() *cli.Command {
 		Description: "naru status\n" +
 			"naru status web -o wide\n" +
 			"naru status --brief --check            # for scripts: exit code 6 if a service has no backend\n" +
-			"naru status web/b1 -o json\n\n" +
+			"naru status web/b1 -o json\n" +
+			"naru status --brief --wait 30s         # after a start: until every service is up\n\n" +
 			"An asterisk marks a weight that differs from the configuration's.",
 		Flags: append([]cli.Flag{
 			outputFlag("table", "wide", "json", "yaml"),
 			&cli.BoolFlag{Name: "brief", EnvVars: []string{"NARU_BRIEF"}, Usage: "print one line"},
 			&cli.BoolFlag{Name: "check", EnvVars: []string{"NARU_CHECK"},
 				Usage: "end with exit code 6 if what is shown is not up"},
+			&cli.DurationFlag{Name: "wait", EnvVars: []string{"NARU_STATUS_WAIT"},
+				Usage: "wait for so `LONG` at most until what is shown is up, also for a naru that does not answer yet; then as --check"},
 			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, EnvVars: []string{"NARU_WATCH"},
 				Usage: "print it again every second, until interrupted"},
 			&cli.BoolFlag{Name: "rate", EnvVars: []string{"NARU_RATE"}, Usage: "show packets and bits a second"},
@@ -49,6 +52,12 @@ func statusAction(c *cli.Context) error {
 	}
 	if c.Bool("rate") && c.Bool("stats") {
 		return usagef("--rate and --stats exclude each other")
+	}
+	if c.Duration("wait") < 0 {
+		return usagef("--wait %v is in the past; write 30s", c.Duration("wait"))
+	}
+	if c.IsSet("wait") {
+		awaitUp(c)
 	}
 	for {
 		err := statusOnce(c)
@@ -87,7 +96,7 @@ func statusOnce(c *cli.Context) error {
 		err = printStatus(out, &s, statusView{wide: format == "wide", rate: c.Bool("rate"), stats: c.Bool("stats"),
 			bare: c.Bool("no-headers")})
 	}
-	if err == nil && bad && c.Bool("check") {
+	if err == nil && bad && (c.Bool("check") || c.IsSet("wait")) {
 		return withCode(exitUnhealthy, nil)
 	}
 	return err
