@@ -74,6 +74,9 @@ func printDrops(c *cli.Context, path string) error {
 	if format := c.String("output"); format == "json" || format == "yaml" {
 		return printDocument(c.App.Writer, format, d)
 	}
+	if name := c.Args().First(); name != "" && len(d.Reasons) == 0 {
+		d.Reasons = []admin.Reason{{Reason: name, Advice: "none since naru's start"}}
+	}
 	_, err := fmt.Fprint(c.App.Writer, dropsText(&d, time.Now(), c.Args().Present(), c.String("output") == "wide"))
 	return err
 }

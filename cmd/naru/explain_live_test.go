@@ -105,6 +105,9 @@ func TestLookingAtThePacketsOfARunningNaru(t *testing.T) {
 			!strings.HasPrefix(d.Reasons[0].Samples[0].Packet, "tcp 192.0.2.1:40000 > 192.0.2.25:80") || !d.Balanced {
 			t.Errorf("%+v", d)
 		}
+		if out := f.must(t, "drops", "neigh_full"); !strings.Contains(out, "neigh_full  0      0/s   -     none since naru's start") {
+			t.Errorf("a reason without packets:\n%s", out)
+		}
 		if out := f.must(t, "drops"); !strings.Contains(out, "tcp_flags") || !strings.Contains(out, "balanced") {
 			t.Errorf("got %s", out)
 		}

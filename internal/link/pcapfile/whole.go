@@ -33,14 +33,14 @@ const mostPadding = 64
 // is not IP.
 func AppendWhole(dst []byte, p *Packet) (frame []byte, missing int, part Part) {
 	frame, ok := AppendEthernet(dst, p.Link, p.Data)
-	_, known := linkNames[p.Link]
-	switch cut := p.Length > len(p.Data); {
-	case !ok && cut && known:
-		return frame, 0, CutShort
-	case !ok:
-		return frame, 0, UnknownLink
-	case !cut:
+	if ok && p.Length <= len(p.Data) {
 		return frame, 0, Whole
+	}
+	if !ok {
+		if _, known := linkNames[p.Link]; known && p.Length > len(p.Data) {
+			return frame, 0, CutShort
+		}
+		return frame, 0, UnknownLink
 	}
 	have := len(frame) - len(dst)
 	w := wire.Packet{Frame: wire.Frame{Buf: frame, Off: len(dst), Len: have}}
