@@ -1,8 +1,10 @@
 package record
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 
 	"naru/forwarder"
@@ -64,6 +66,9 @@ func Explain(r *forwarder.Record) *Explanation {
 	line := NewLine(r)
 	x := &Explanation{Kind: "Explanation", APIVersion: "naru/v1", Packet: line.Before.brief(), In: r.Leg, Record: line,
 		Verdict: line.Verdict, Reason: line.Reason, Meaning: line.Advice, Fix: r.Reason.Fix()}
+	if b := &r.Before; b.Version == 0 && (b.EtherType == wire.TypeIPv4 || b.EtherType == wire.TypeIPv6) && len(r.Frame) > 0 {
+		x.Packet = DescribeFrame(r.Frame) // the engine did not go on reading
+	}
 	x.Before = hex.EncodeToString(r.Frame[:max(0, len(r.Frame)-r.Offload.MadeUp())])
 	madeUp := make([]int, len(r.Sent))
 	MadeUp(r, func(i, n int) { madeUp[i] = n })
@@ -110,6 +115,8 @@ func parsed(r *forwarder.Record, _ *Explanation) (string, []string) {
 	switch {
 	case b.EtherType == wire.TypeARP:
 		return "ok", []string{"arp"}
+	case r.Reason == wire.IPChecksum:
+		return "ok", []string{wrongHeader(r)}
 	case b.Version == 0:
 		return "ok", []string{fmt.Sprintf("ethertype 0x%04x", b.EtherType)}
 	case b.Version == 4:
@@ -135,6 +142,23 @@ func parsed(r *forwarder.Record, _ *Explanation) (string, []string) {
 		words = append(words, fmt.Sprintf("super-frame, in segments of %d bytes", r.Offload.GSOSize))
 	}
 	return "ok", []string{strings.Join(words, ", ")}
+}
+
+// wrongHeader is about a packet whose IPv4 header has a wrong checksum.
+func wrongHeader(r *forwarder.Record) string {
+	w := wire.Packet{Frame: wire.Frame{Buf: slices.Clone(r.Frame), Len: len(r.Frame)}}
+	if w.ParseLink() != wire.ReasonNone || len(w.Bytes()) < w.L3+wire.IPv4Len {
+		return "ipv4"
+	}
+	ip := w.Bytes()[w.L3:]
+	ip = ip[:min(len(ip), int(ip[0]&15)*4)]
+	was := binary.BigEndian.Uint16(ip[10:])
+	binary.BigEndian.PutUint16(ip[10:], 0)
+	text := fmt.Sprintf("ipv4, header checksum 0x%04x wrong, right is 0x%04x", was, ^wire.Fold(wire.Sum(ip, 0)))
+	if was == 0 {
+		text += "; the sender's own capture has 0 where its device makes it"
+	}
+	return text
 }
 
 // transportSum judges the checksum of TCP and UDP.

@@ -1,7 +1,9 @@
 package record
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -78,6 +80,34 @@ func TestOnlyWhatHasPortsIsShownWithPorts(t *testing.T) {
 		}
 		if got, want := x.Steps[1].Details[0], "no service for "+c.to; got != want {
 			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
+func TestAWrongHeaderChecksumIsToldWithTheRightOne(t *testing.T) {
+	whole := wiretest.Frame{Src: "192.0.2.1:1000", Dst: "198.51.100.1:80", TCP: "S"}.Bytes(t)
+	right := fmt.Sprintf("right is 0x%02x%02x", whole[24], whole[25])
+	for _, c := range []struct {
+		sum  [2]byte
+		want string
+	}{
+		{[2]byte{whole[24] ^ 1, whole[25]}, right},
+		{[2]byte{}, right + "; the sender's own capture has 0 where its device makes it"},
+	} {
+		frame := bytes.Clone(whole)
+		frame[24], frame[25] = c.sum[0], c.sum[1]
+		given := bytes.Clone(frame)
+		x := Explain(&forwarder.Record{Conn: conntrack.None, Verdict: wire.Drop, Reason: wire.IPChecksum, Frame: frame,
+			FrameLen: len(frame), Before: forwarder.Headers{EtherType: wire.TypeIPv4}, Stages: []forwarder.Stage{forwarder.StageParse}})
+		if want := "tcp 192.0.2.1:1000 > 198.51.100.1:80 [S]"; x.Packet != want {
+			t.Errorf("%s, want %s", x.Packet, want)
+		}
+		want := fmt.Sprintf("ipv4, header checksum 0x%02x%02x wrong, %s", c.sum[0], c.sum[1], c.want)
+		if got := x.Steps[0].Details[0]; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+		if !bytes.Equal(frame, given) {
+			t.Error("the frame was changed")
 		}
 	}
 }
