@@ -205,3 +205,20 @@ func TestAnAddressThatMovesBetweenMapsStaysOwned(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatNoSocketServesIsLost: what is naru's must not come to the kernel, which would answer, on a queue that is new.
+func TestWhatNoSocketServesIsLost(t *testing.T) {
+	x, client, _ := programs(t)
+	if err := x.Own(owns); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.tables[0].Delete(uint32(0)); err != nil {
+		t.Fatal(err)
+	}
+	for dst, want := range map[string]uint32{"200.100.50.25:80": xdpDrop, "200.100.50.26:80": xdpPass} {
+		got, _, err := client.Test(wiretest.Frame{Src: "10.20.40.80:1", Dst: dst, TCP: "S"}.Bytes(t))
+		if err != nil || got != want {
+			t.Errorf("to %s: %d, %v, want %d", dst, got, err, want)
+		}
+	}
+}
