@@ -128,33 +128,35 @@ func arrive(t *testing.T, w *worker, n int) {
 }
 
 func TestWorkersWakeThoseTheyHandPacketsTo(t *testing.T) {
-	woken := make([]int, 3)
-	var workers []*worker
-	x := forwarder.NewExchange(3)
-	for i := range 3 {
-		set, _ := fakeSet()
-		set.Wake = func() { woken[i]++ }
-		workers = append(workers, workerOver(t, i, 3, set, x))
-	}
-	introduce(workers)
-	w := workers[0]
-	arrive(t, w, 40)
-	if n, err := w.receive(0); n != 40 || err != nil {
-		t.Fatal(n, err)
-	}
-	if woken[0] != 0 || woken[1] != 1 || woken[2] != 1 {
-		t.Errorf("woken: %v", woken)
-	}
-	total := 0
-	for _, w := range workers[1:] {
-		n, err := w.takeOver()
-		if err != nil || n == 0 {
-			t.Errorf("took over %d, %v", n, err)
+	for _, crew := range []int{2, 3} {
+		woken := make([]int, crew)
+		var workers []*worker
+		x := forwarder.NewExchange(crew)
+		for i := range crew {
+			set, _ := fakeSet()
+			set.Wake = func() { woken[i]++ }
+			workers = append(workers, workerOver(t, i, crew, set, x))
 		}
-		total += n
-	}
-	if c := w.engine.Counters(); uint64(total) != c.HandedOver {
-		t.Errorf("%d taken of %d", total, c.HandedOver)
+		introduce(workers)
+		w := workers[0]
+		arrive(t, w, 40)
+		if n, err := w.receive(0); n != 40 || err != nil {
+			t.Fatal(n, err)
+		}
+		if woken[0] != 0 || slices.ContainsFunc(woken[1:], func(n int) bool { return n != 1 }) {
+			t.Errorf("woken: %v", woken)
+		}
+		total := 0
+		for _, w := range workers[1:] {
+			n, err := w.takeOver()
+			if err != nil || n == 0 {
+				t.Errorf("%d workers: took over %d, %v", crew, n, err)
+			}
+			total += n
+		}
+		if c := w.engine.Counters(); uint64(total) != c.HandedOver {
+			t.Errorf("%d workers: %d taken of %d", crew, total, c.HandedOver)
+		}
 	}
 }
 

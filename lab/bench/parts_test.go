@@ -3,12 +3,14 @@ package bench
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"naru/lab"
 )
@@ -21,6 +23,31 @@ func TestMedianIsTheMiddle(t *testing.T) {
 		if got := median(tt.values); got != tt.want {
 			t.Errorf("%v: %v, want %v", tt.values, got, tt.want)
 		}
+	}
+}
+
+// TestACountIsWaitedFor: what comes late is measured all the same, and a count that cannot be read ends it.
+func TestACountIsWaitedFor(t *testing.T) {
+	counts := []uint64{7, 7, 9, 12}
+	count := func() (n uint64, err error) {
+		n, counts = counts[0], counts[1:]
+		return n, nil
+	}
+	if to, took, err := beyond(7, time.Millisecond, count); to != 9 || took < 3*time.Millisecond || err != nil {
+		t.Errorf("%d after %v, %v", to, took, err)
+	}
+	broken := errors.New("broken")
+	if _, _, err := beyond(0, time.Millisecond, func() (uint64, error) { return 0, broken }); err != broken {
+		t.Error(err)
+	}
+	looks := 0
+	m := measurement{time: time.Millisecond, warm: time.Millisecond}
+	rate, err := m.measure(func() (uint64, error) { // nothing at first, and nothing for a while after the first of it
+		looks++
+		return map[bool]uint64{true: 1}[looks > 3] + map[bool]uint64{true: 10}[looks > 7], nil
+	})
+	if rate <= 0 || err != nil || looks != 8 {
+		t.Errorf("%v a second after %d looks, %v", rate, looks, err)
 	}
 }
 
