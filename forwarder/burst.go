@@ -47,8 +47,7 @@ func (b *burst) take(n int) *wire.Frame {
 }
 
 // segments cuts a super-frame, wraps each segment and fragments those longer than limit then. One that says it is
-// thousands of
-// segments costs no work.
+// thousands of segments costs no work.
 func (b *burst) segments(e *Engine, p *wire.Packet, pi *path, limit int) bool {
 	mtu := limit + pi.tunnel.Overhead()
 	return b.cut.Start(p) && (p.End-p.L4)/int(p.Offload.GSOSize) < cap(b.frames)-len(b.frames) &&
@@ -94,9 +93,8 @@ func (b *burst) collect(size int, next func([]byte) (int, bool), then func(*wire
 	}
 }
 
-// sendPieces sends what a packet has become, if its next hop is known: pieces do not wait. cut has put so many bytes
-// in front
-// of each as overhead tells.
+// sendPieces sends what a packet has become, if its next hop is known: pieces do not wait. cut has put so many bytes in
+// front of each as overhead tells.
 func (e *Engine) sendPieces(p *wire.Packet, hop neigh.ID, overhead int, cut func(*burst) bool) {
 	mac, _ := e.neigh.MAC(e.now, hop)
 	if mac == nil {
