@@ -38,8 +38,9 @@ func Demo(ctx context.Context, w io.Writer, exe string, scenarios ...string) err
 	WriteThrough(w, counts)
 	last := scenarios[len(scenarios)-1]
 	fmt.Fprintf(w, "All of it is removed again; %.1f s in all. Now by hand:\n\n", time.Since(start).Seconds())
-	fmt.Fprintf(w, "  naru lab up %s\n  naru lab exec client -- curl -s http://www.naru.test/\n", last)
-	fmt.Fprintf(w, "  naru lab explain\n  naru lab test %s\n  naru lab down\n", last)
+	for _, line := range []string{"up " + last, "exec client -- curl -s http://www.naru.test/", "explain", "test " + last, "down"} {
+		fmt.Fprintf(w, "  %s lab %s\n", Called(), line)
+	}
 	return nil
 }
 

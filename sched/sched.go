@@ -92,6 +92,15 @@ func Names() []string {
 	return short
 }
 
+// AllNames returns every name that Parse takes: the short ones, then the long ones.
+func AllNames() []string {
+	all := Names()
+	for _, of := range names {
+		all = append(all, of[1:]...)
+	}
+	return all
+}
+
 // ShareAll is a share of everything, and Bounded's 1.
 const ShareAll = 1 << 16
 

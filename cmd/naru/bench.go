@@ -250,7 +250,7 @@ func listBench(c *cli.Context) error {
 	}{{"--mode", list.Modes}, {"--against", list.Peers}, {"--metric", list.Metrics}} {
 		fmt.Fprintln(c.App.Writer, part.title)
 		for _, e := range part.entries {
-			fmt.Fprintf(c.App.Writer, "  %-8s  %s\n", e.Name, e.About)
+			fmt.Fprintf(c.App.Writer, "  %-10s  %s\n", e.Name, e.About)
 		}
 	}
 	return nil

@@ -26,7 +26,7 @@ func clientFlags() []cli.Flag {
 		},
 		&cli.DurationFlag{
 			Name: "timeout", EnvVars: []string{"NARU_TIMEOUT"}, Value: 5 * time.Second,
-			Usage: "wait so `LONG` for an answer",
+			Usage: "wait `DURATION` for an answer",
 			Action: func(_ *cli.Context, d time.Duration) error {
 				if d <= 0 {
 					return usagef("--timeout %v is no time; write 5s", d)

@@ -22,7 +22,7 @@ func dropsCommand() *cli.Command {
 		Description: "naru drops\nnaru drops --watch\nnaru drops no_backend                      # and the last packets",
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "watch", EnvVars: []string{"NARU_WATCH"}, Usage: "print it again and again until interrupted"},
-			&cli.DurationFlag{Name: "interval", Value: 2 * time.Second, Usage: "with --watch: wait so `LONG` between"},
+			&cli.DurationFlag{Name: "interval", Value: 2 * time.Second, Usage: "with --watch: wait `DURATION` between"},
 			outputFlag("table", "wide", "json", "yaml"),
 		}, clientFlags()...),
 		Action: dropsAction,

@@ -23,7 +23,7 @@ func eventsCommand() *cli.Command {
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, EnvVars: []string{"NARU_FOLLOW"},
 				Usage: "go on with the events to come"},
-			&cli.DurationFlag{Name: "since", EnvVars: []string{"NARU_SINCE"}, Usage: "show those of the last `LONG` only"},
+			&cli.DurationFlag{Name: "since", EnvVars: []string{"NARU_SINCE"}, Usage: "show those of the last `DURATION` only"},
 			outputFlag("table", "jsonl"),
 		}, clientFlags()...),
 		Action: eventsAction,

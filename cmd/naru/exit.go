@@ -101,7 +101,9 @@ func noSuchCommand(c *cli.Context) error {
 	below := c.Command.Subcommands
 	var names []string
 	for _, cmd := range below {
-		names = append(names, cmd.Name)
+		if !cmd.Hidden {
+			names = append(names, cmd.Name)
+		}
 	}
 	if !c.Args().Present() {
 		return usagef("missing argument COMMAND; one of %s", strings.Join(names, ", "))

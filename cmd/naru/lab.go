@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -213,16 +214,25 @@ func labUp(c *cli.Context) error {
 	}
 	fmt.Fprintf(c.App.Writer, "lab %q up in %.1f s (namespaces naru-%s-*)\n\n%s\n\n", l.Name,
 		time.Since(start).Seconds(), l.Name, l.Scenario().Drawing)
-	name := ""
-	if l.Name != l.Scenario().Name {
-		name = " --name " + l.Name
-	}
-	fmt.Fprintf(c.App.Writer, "try    naru lab exec%s client -- curl -s http://www.naru.test/\n", name)
-	fmt.Fprintf(c.App.Writer, "look   naru lab exec%s %s -- naru status    (trace, explain, drops, drain, ...)\n", name,
-		l.Scenario().Director)
-	fmt.Fprintf(c.App.Writer, "naru   configuration %s, log %s\n", l.ConfigFile(), l.LogFile(l.Scenario().Director))
-	fmt.Fprintf(c.App.Writer, "end    naru lab down %s\n", l.Name)
+	tellLab(c.App.Writer, l)
 	return nil
+}
+
+// tellLab prints what can be done with a lab that is up.
+func tellLab(w io.Writer, l *lab.Lab) {
+	run, director := lab.Called()+" lab exec", l.Scenario().Director
+	if l.Name != l.Scenario().Name {
+		run += " --name " + l.Name
+	}
+	if l.Options.NoNaru {
+		fmt.Fprintf(w, "start  %s %s -- naru run -c %s    (or a file of your own)\n", run, director, l.ConfigFile())
+	}
+	fmt.Fprintf(w, "try    %s client -- curl -s http://www.naru.test/\n", run)
+	fmt.Fprintf(w, "look   %s %s -- naru status    (trace, explain, drops, drain, ...)\n", run, director)
+	if !l.Options.NoNaru {
+		fmt.Fprintf(w, "naru   configuration %s, log %s\n", l.ConfigFile(), l.LogFile(director))
+	}
+	fmt.Fprintf(w, "end    %s lab down %s\n", lab.Called(), l.Name)
 }
 
 func labDownCommand() *cli.Command {

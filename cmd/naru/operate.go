@@ -30,7 +30,7 @@ func drainCommand() *cli.Command {
 			"naru ready takes it back. It is not written to the file, and a reload keeps it.",
 		Flags: orderFlags(
 			&cli.DurationFlag{Name: "deadline", EnvVars: []string{"NARU_DEADLINE"},
-				Usage: "end the connections that are left after so `LONG`",
+				Usage: "end the connections that are left after `DURATION`",
 				Action: func(_ *cli.Context, d time.Duration) error {
 					if d <= 0 {
 						return usagef("--deadline %v is in the past; write 5m", d)

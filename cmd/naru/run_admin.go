@@ -23,9 +23,14 @@ import (
 )
 
 // openAdmin opens the socket for commands. Without the default one naru runs all the same: to forward matters more, and
-// another naru, in another network namespace, may have it. A socket that the file names is asked for.
+// another naru, in another network namespace, may have it. A socket that the file names is asked for. NARU_SOCKET stands for
+// the default one, as in the commands that look for it.
 func openAdmin(cfg *config.Config, log *slog.Logger) (*admin.Server, error) {
-	s, err := admin.Listen(cfg.Admin.Socket)
+	path := cfg.Admin.Socket
+	if other := os.Getenv("NARU_SOCKET"); other != "" && path == config.DefaultSocket {
+		path = other
+	}
+	s, err := admin.Listen(path)
 	switch {
 	case err == nil:
 		log.Debug("listening for commands", "socket", s.Path())

@@ -40,7 +40,7 @@ func traceFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{Name: "last", Aliases: []string{"n"}, Usage: "end after `N` packets; 0: go on until interrupted"},
 		&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on until interrupted, which is what it does without -n"},
-		&cli.DurationFlag{Name: "for", Usage: "end after so `LONG`"},
+		&cli.DurationFlag{Name: "for", Usage: "end after `DURATION`"},
 		hexFlag(), outputFlag("table", "wide", "jsonl"), quietFlag(),
 	}
 }

@@ -95,7 +95,8 @@ func (d *xdpDevices) advise(dev *afxdp.Device) {
 		return
 	}
 	d.log.Warn("XDP takes segmentation offload (TSO) from whoever sends to this interface: bulk transfers fall to about an "+
-		"eighth, and unfinished checksums are lost", "interface", name, "mode", dev.Mode().String(), "fix", "io.driver: auto")
+		"eighth, and unfinished checksums are lost", "interface", name, "mode", dev.Mode().String(), "fix",
+		"io.driver: auto; or, for TCP and UDP to pass at all, ethtool -K IFACE tx off at whatever sends to it by veth")
 }
 
 // own says which packets are naru's.

@@ -180,7 +180,7 @@ func (d *decoder) scheduler(v value) (string, bool) {
 			return "", false
 		}
 	}
-	return d.oneOf(v, sched.Names()...)
+	return d.among(v, sched.Names(), sched.AllNames())
 }
 
 // timeouts reads idle times on top of those that t has.

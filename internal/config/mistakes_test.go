@@ -171,7 +171,8 @@ func TestWrongValues(t *testing.T) {
 			"an unknown scheduler",
 			"mode: fullnat",
 			"mode: fullnat\n    scheduler: roundrobin",
-			"11:16: services[0].scheduler: \"roundrobin\" is not one of rr, wrr, lc, wlc, sh, mh, sed, nq, twos",
+			"11:16: services[0].scheduler: \"roundrobin\" is not one of rr, wrr, lc, wlc, sh, mh, sed, nq, twos; " +
+				"did you mean \"round-robin\"?",
 		},
 		{
 			"an empty value",

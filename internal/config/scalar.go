@@ -41,6 +41,11 @@ func (d *decoder) scalarText(v value) (string, bool) {
 
 // oneOf reads one of a few words.
 func (d *decoder) oneOf(v value, words ...string) (string, bool) {
+	return d.among(v, words, words)
+}
+
+// among is oneOf where a slip may be one of other words, which are taken too.
+func (d *decoder) among(v value, words, taken []string) (string, bool) {
 	choice := strings.Join(words, ", ")
 	n, ok := v.node.(*ast.StringNode)
 	if ok && slices.Contains(words, n.Value) {
@@ -48,7 +53,7 @@ func (d *decoder) oneOf(v value, words ...string) (string, bool) {
 	}
 	fix := ""
 	if ok {
-		if s := Suggest(n.Value, words); s != "" {
+		if s := Suggest(n.Value, taken); s != "" {
 			fix = fmt.Sprintf("did you mean %q?", s)
 		}
 	}

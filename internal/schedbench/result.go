@@ -2,6 +2,7 @@ package schedbench
 
 import (
 	"runtime"
+	"slices"
 	"time"
 
 	"naru/sched"
@@ -146,7 +147,8 @@ func Jain(xs []float64) float64 {
 	return sum * sum / (float64(len(xs)) * squares)
 }
 
-// cost measures the time of a choice and the memory of a scheduler.
+// cost measures the time of a choice, the median of some thousand at a time so that a pause of the machine does not count,
+// and the memory of a scheduler.
 func cost(o sched.Options, list []sched.Backend) (time.Duration, int) {
 	own := make([]sched.Backend, len(list))
 	for i, b := range list {
@@ -159,14 +161,16 @@ func cost(o sched.Options, list []sched.Backend) (time.Duration, int) {
 	s := sched.New(o, own, nil)
 	runtime.GC()
 	runtime.ReadMemStats(&after)
-	picks, start := 0, time.Now()
-	for picks < 1000 || time.Since(start) < 5*time.Millisecond && picks < 1<<20 {
-		for range 1000 {
-			s.Pick(uint64(picks) * 0x9e3779b97f4a7c15)
-			picks++
+	const atOnce, least, most = 1000, 7, 1000
+	var took []time.Duration
+	for start := time.Now(); len(took) < least || time.Since(start) < 5*time.Millisecond && len(took) < most; {
+		began := time.Now()
+		for k := range atOnce {
+			s.Pick(uint64(len(took)*atOnce+k) * 0x9e3779b97f4a7c15)
 		}
+		took = append(took, time.Since(began))
 	}
-	took := time.Since(start)
 	runtime.KeepAlive(s)
-	return took / time.Duration(picks), max(0, int(after.HeapAlloc)-int(before.HeapAlloc))
+	slices.Sort(took)
+	return took[len(took)/2] / atOnce, max(0, int(after.HeapAlloc)-int(before.HeapAlloc))
 }
