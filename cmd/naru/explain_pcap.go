@@ -71,8 +71,8 @@ func explainCapture(c *cli.Context) error {
 		return withCode(exitFailed, fmt.Errorf("%s has %s, there is no packet %d", c.String("pcap"),
 			count(s.at, "packet"), s.packet))
 	}
-	return withCode(exitFailed, fmt.Errorf("%s has no flow %s; %d flows were made, as naru replay --flows tells them",
-		c.String("pcap"), c.String("flow"), s.made))
+	return withCode(exitFailed, fmt.Errorf("%s has no flow %s; naru replay --flows tells of the %s that were made",
+		c.String("pcap"), c.String("flow"), count(s.made, "flow")))
 }
 
 // captureConfig reads the configuration, or makes it from the capture.

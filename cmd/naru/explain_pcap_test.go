@@ -43,7 +43,7 @@ func TestExplainingPacketsOfACapture(t *testing.T) {
 		{"-c c.yaml --pcap short --packet 1", "", exitFailed, "packet 1 of short was cut short by the capture, which has 40 of its"},
 		{"-c c.yaml --pcap strange --packet 2", "", exitFailed, "strange has 1 packet, there is no packet 2"},
 		{"-c c.yaml --pcap in.pcapng --packet 999", "", exitFailed, "there is no packet 999"},
-		{"-c c.yaml --pcap in.pcapng --flow 99", "", exitFailed, "in.pcapng has no flow 99; 9 flows were made"},
+		{"-c c.yaml --pcap in.pcapng --flow 99", "", exitFailed, "in.pcapng has no flow 99; naru replay --flows tells of the 9 flows that were made"},
 		{"-c c.yaml --pcap in.pcapng --flow nine", "", exitUsage, "give its name"},
 		{"-c c.yaml --pcap in.pcapng", "", exitUsage, "--pcap needs --packet N"},
 		{"-c c.yaml --pcap in.pcapng --packet 1 --backends simulated", "", exitUsage, "use captured or recorded"},

@@ -27,8 +27,8 @@ func (j *replayJob) print(r *replay.Result, took time.Duration) error {
 		return nil
 	}
 	rate := float64(r.Packets) / max(took.Seconds(), 1e-9) / 1000
-	fmt.Fprintf(out, "read %s packets, %s flows, %.1fs of capture time in %.2fs (%.0f kpps), seed %d\n",
-		grouped(r.Packets), grouped(r.Flows), r.Seconds, took.Seconds(), rate, r.Seed)
+	fmt.Fprintf(out, "read %s, %s, %.1fs of capture time in %.2fs (%.0f kpps), seed %d\n",
+		counted(r.Packets, "packet"), counted(r.Flows, "flow"), r.Seconds, took.Seconds(), rate, r.Seed)
 	fmt.Fprintf(out, "forwarded %s  answered %s%s  passed %s%s  dropped %s%s\n", grouped(r.Forwarded), grouped(r.Answered),
 		reasons(r, wire.Consume), grouped(r.Passed), reasons(r, wire.Pass), grouped(r.Dropped), reasons(r, wire.Drop))
 	if s := aside(r); s != "" {
@@ -43,9 +43,17 @@ func (j *replayJob) print(r *replay.Result, took time.Duration) error {
 		fmt.Fprintf(out, "%s of the script did not happen: the captures end before\n", count(j.left, "event"))
 	}
 	for _, s := range r.Services {
-		fmt.Fprintf(out, "%s   %s flows  %s\n", s.Name, grouped(s.Flows), shares(s))
+		fmt.Fprintf(out, "%s   %s  %s\n", s.Name, counted(s.Flows, "flow"), shares(s))
 	}
 	return nil
+}
+
+// counted is "1 flow" or "12,345 flows".
+func counted(n uint64, noun string) string {
+	if n == 1 {
+		return count(1, noun)
+	}
+	return grouped(n) + " " + noun + "s"
 }
 
 // aside is "past naru 3  captured in part 1" of the packets that came otherwise than the others.

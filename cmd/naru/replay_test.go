@@ -312,3 +312,11 @@ func TestReplayWritesToStandardOutput(t *testing.T) {
 		t.Errorf("exit %d: %d bytes on standard output, %d in a file; standard error: %s", code, len(out), len(want), errs)
 	}
 }
+
+func TestOneIsNotMany(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0 flows", 1: "1 flow", 2: "2 flows", 12345: "12,345 flows"} {
+		if got := counted(n, "flow"); got != want {
+			t.Errorf("%d: %q, want %q", n, got, want)
+		}
+	}
+}

@@ -20,6 +20,7 @@ func TestTheEnvironmentNamesTheSocketUnlessTheFileDoes(t *testing.T) {
 		if err != nil || s == nil {
 			t.Fatalf("%s: %v", file, err)
 		}
+		s.Start()
 		if s.Path() != want {
 			t.Errorf("a file that says %s: it listens at %s, want %s", file, s.Path(), want)
 		}
