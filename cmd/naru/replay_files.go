@@ -72,7 +72,7 @@ func openFile(name string) (*os.File, error) {
 	return f, nil
 }
 
-// apart checks that no output is a file that is read, or another output: opening an output empties it.
+// apart checks that no output is a file that is read, or another output: an output takes the place of the file.
 func (j *replayJob) apart(outputs map[string]string) error {
 	type file struct {
 		path string
@@ -125,11 +125,10 @@ func (j *replayJob) create(outputs map[string]string) (map[string]io.WriteCloser
 		case "-":
 			files[name] = standardOutput{j.c.App.Writer}
 		default:
-			f, err := os.Create(path)
+			f, err := j.unfinished.create(path)
 			if err != nil {
 				return nil, fmt.Errorf("--%s: %w", outputFlags[name], err)
 			}
-			j.unfinished.add(path)
 			j.closers = append(j.closers, f)
 			files[name] = f
 		}
@@ -144,7 +143,7 @@ func (standardOutput) Close() error { return nil }
 
 // run replays the captures once and writes the outputs, which are opened when the captures are.
 func (j *replayJob) run(outputs map[string]string) (result *replay.Result, err error) {
-	defer func() { j.unfinished.end(err == nil) }()
+	defer func() { err = errors.Join(err, j.unfinished.end(err == nil)) }()
 	p := newProgress(j.c)
 	defer p.end()
 	src, err := j.open(p)

@@ -35,11 +35,10 @@ func (j *replayJob) keep(state *bytes.Buffer) error {
 	if path == "" {
 		return nil
 	}
-	f, err := os.Create(path)
+	f, err := j.unfinished.create(path)
 	if err != nil {
-		return fileError(path, err)
+		return fmt.Errorf("--%s: %w", stateOut, err)
 	}
-	j.unfinished.add(path)
 	_, err = f.Write(state.Bytes())
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("--%s: %w", stateOut, err)

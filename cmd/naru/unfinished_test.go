@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,7 +39,7 @@ func TestAnInterruptedReplayLeavesNoHalfFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(flows); err == nil {
+		if parts, _ := filepath.Glob(flows + ".*"); len(parts) > 0 {
 			break
 		}
 		if time.Now().After(end) {
@@ -64,13 +66,45 @@ func TestAReplayThatFailsLeavesNoHalfFiles(t *testing.T) {
 	if code != exitFailed || !strings.Contains(errs, "broken: pcapfile: at byte ") {
 		t.Errorf("exit %d: %s", code, errs)
 	}
-	for _, name := range []string{"out", "flows", "state"} {
-		if _, err := os.Stat(name); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("%s is left, %v", name, err)
-		}
+	left, err := os.ReadDir(".")
+	if err != nil || len(left) != 2 {
+		t.Errorf("%v is left, %v", left, err)
 	}
 	if _, err := os.Stat("/dev/null"); err != nil {
 		t.Fatal("what is no file of its own was removed")
+	}
+}
+
+// TestAReplayReplacesFilesWhenItIsWhole: until then, and if it fails, what was there stays.
+func TestAReplayReplacesFilesWhenItIsWhole(t *testing.T) {
+	capture := goldenCapture(t)
+	inFolder(t, map[string]string{"good.yaml": example(t), "broken": string(append(slices.Clone(capture), 6, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0)),
+		"whole": string(capture), "out": "precious", "flows": "precious", "state": "precious"})
+	if err := errors.Join(os.Chmod("flows", 0o640), os.Symlink("out", "link")); err != nil {
+		t.Fatal(err)
+	}
+	const line = "replay -q -c good.yaml %s --out link --flows flows --state-out state"
+	for _, c := range []struct {
+		capture string
+		code    int
+	}{{"broken", exitFailed}, {"whole", 0}} {
+		if code, _, errs := naru("", fmt.Sprintf(line, c.capture)); code != c.code {
+			t.Fatalf("%s: exit %d: %s", c.capture, code, errs)
+		}
+		for _, name := range []string{"out", "flows", "state"} {
+			if b, err := os.ReadFile(name); err != nil || (string(b) == "precious") != (c.code != 0) {
+				t.Errorf("%s: %s is %.20q, %v", c.capture, name, b, err)
+			}
+		}
+	}
+	if info, err := os.Lstat("link"); err != nil || info.Mode()&os.ModeSymlink == 0 {
+		t.Error("the link was replaced, not the file behind it")
+	}
+	if info, err := os.Stat("flows"); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("flows has another mode: %v", info.Mode())
+	}
+	if parts, _ := filepath.Glob("*.part"); len(parts) > 0 {
+		t.Errorf("%v is left", parts)
 	}
 }
 
