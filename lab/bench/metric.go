@@ -93,16 +93,22 @@ func Metrics() []Metric {
 // take until there is something to count: on a busy machine a moment may be nobody's turn.
 const startTime = 5 * time.Second
 
+// startStep is how often is looked whether something has arrived.
+const startStep = 5 * time.Millisecond
+
 // measure runs the clock: until something arrives and for the warm-up, then between two looks at the count, with the CPU
 // use. Between them there is the time asked for, and more if nothing came in it.
 func (m *measurement) measure(count func() (uint64, error)) (perSecond float64, err error) {
-	if _, _, err = beyond(0, m.warm, count); err != nil {
+	from, err := count() // of earlier traffic
+	if err == nil {
+		_, _, err = beyond(from, startStep, count)
+	}
+	if err != nil {
 		return 0, err
 	}
 	time.Sleep(m.warm)
 	before := takeLoad(m.pids)
-	from, err := count()
-	if err != nil {
+	if from, err = count(); err != nil {
 		return 0, err
 	}
 	to, took, err := beyond(from, m.time, count)
