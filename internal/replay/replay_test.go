@@ -106,22 +106,7 @@ func replayed(t *testing.T, opt replay.Options, files ...[]byte) run {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for {
-		p, ifname, err := src.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := r.Packet(p, ifname); err != nil {
-			t.Fatal(err)
-		}
-	}
-	result, err := r.Finish()
-	if err != nil {
-		t.Fatal(err)
-	}
+	result := feed(t, r, src, 0, nil)
 	if !result.Balanced() {
 		t.Errorf("counters do not balance: %+v", result)
 	}

@@ -67,7 +67,7 @@ func inParts(t *testing.T, opt replay.Options, file []byte, cuts ...int) (w whol
 	return w
 }
 
-// feed gives a run the packets of its part.
+// feed gives a run the packets of its part: without cuts, all.
 func feed(t *testing.T, r *replay.Replay, src *replay.Source, part int, cuts []int) *replay.Result {
 	t.Helper()
 	n := 0
