@@ -32,7 +32,7 @@ func statusCommand() *cli.Command {
 			&cli.BoolFlag{Name: "check", EnvVars: []string{"NARU_CHECK"},
 				Usage: "end with exit code 6 if what is shown is not up"},
 			&cli.DurationFlag{Name: "wait", EnvVars: []string{"NARU_STATUS_WAIT"},
-				Usage: "wait for so `LONG` at most until what is shown is up, also for a naru that does not answer yet; then as --check"},
+				Usage: "wait for `DURATION` at most until what is shown is up, also for a naru that does not answer yet; then as --check"},
 			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, EnvVars: []string{"NARU_WATCH"},
 				Usage: "print it again every second, until interrupted"},
 			&cli.BoolFlag{Name: "rate", EnvVars: []string{"NARU_RATE"}, Usage: "show packets and bits a second"},
